@@ -1,0 +1,19 @@
+"""Importance sampling for reinforcement learning, on accelerators.
+
+`isjax.ops` and `isjax.losses` need jax alone. `isjax.learner` brings flax, optax and gymnax with it and
+is loaded when it is first asked for.
+"""
+
+import importlib
+from typing import Any
+
+from isjax import losses, ops
+
+__version__ = "0.1.0"
+__all__ = ["compat", "learner", "losses", "ops", "population"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"isjax.{name}")
+    raise AttributeError(f"module 'isjax' has no attribute {name!r}")

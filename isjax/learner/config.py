@@ -1,0 +1,129 @@
+"""The two kinds of settings: `Config` is static and recompiles, `Hyper` is traced and varies by `vmap`."""
+
+import dataclasses
+from typing import Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that shapes the compiled program. Hashable; a change of any field compiles anew."""
+
+    env: str = "CartPole-v1"
+    """Environment id, as gymnax registers it."""
+    algorithm: str = "impala"
+    """Name of the objective."""
+    steps: int = 500_000
+    """Environment steps per learner; rounded up to whole updates."""
+    num_envs: int = 8
+    """Environments of each learner."""
+    unroll_length: int = 16
+    """Steps in each environment between updates."""
+    actor_lag: int = 0
+    """Updates by which the acting policy lags behind the learning one; 0 is on-policy."""
+    epochs: int = 1
+    """Passes over each unroll; from the second gradient step on, ratios are recomputed."""
+    minibatches: int = 1
+    """Gradient steps a pass, each on its own environments; must divide num_envs."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Torso: dense layers on the flat observation, or a 3×3 convolution before them."""
+    torso: tuple[int, ...] = (64,)
+    """Widths of the dense layers that policy and value share."""
+    channels: int = 16
+    """Output channels of the convolution, if there is one."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Nonlinearity of the torso."""
+    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    """Preconditioner of the gradient, after clipping by global norm."""
+    box_actions: Literal["tanh", "clip"] = "tanh"
+    """How a Gaussian's action is brought into a bounded Box; log-probabilities follow it."""
+    normalize_observations: bool = False
+    """Standardize observations by the learner's own running statistics."""
+    normalize_rewards: bool = False
+    """Divide rewards by the running standard deviation of the learner's discounted return."""
+    resets_per_unroll: int = 0
+    """Reset states drawn for each environment and unroll, used in turn; 0 draws one for every step, so
+    that no two episodes ever share one."""
+    evaluation_episodes: int = 16
+    """Episodes of each evaluation."""
+    evaluation_policy: Literal["mode", "sample"] = "mode"
+    """Evaluate the most likely actions, or actions sampled from the policy."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "num_envs", "unroll_length", "epochs", "minibatches", "channels", "evaluation_episodes"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("actor_lag", "resets_per_unroll"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
+        _require(
+            self.num_envs % self.minibatches == 0,
+            "minibatches",
+            self.minibatches,
+            f"a divisor of num_envs, which is {self.num_envs}",
+        )
+
+    @property
+    def steps_per_update(self) -> int:
+        """Environment steps that one update of one learner takes."""
+        return self.num_envs * self.unroll_length
+
+    @property
+    def updates(self) -> int:
+        """Updates of a whole run; the learning rate is annealed over these."""
+        return -(-self.steps // self.steps_per_update)
+
+    @property
+    def is_on_policy(self) -> bool:
+        """Whether the first gradient step of an update sees the very parameters that acted."""
+        return self.actor_lag == 0
+
+    @property
+    def reset_rows(self) -> int:
+        """Rows of reset states that an unroll draws for each environment."""
+        return min(self.resets_per_unroll, self.unroll_length) or self.unroll_length
+
+
+@flax.struct.dataclass
+class Hyper:
+    """Everything that may differ between learners of one compiled program: numbers, or arrays `[L]`."""
+
+    learning_rate: float | jax.Array = 2.5e-3
+    """Step size at the start."""
+    learning_rate_end: float | jax.Array = 0.0
+    """What the step size anneals to, linearly, as a fraction of learning_rate; 1 keeps it constant."""
+    max_grad_norm: float | jax.Array = 0.5
+    """Bound on the gradient's global norm."""
+    discount: float | jax.Array = 0.99
+    """γ in [0, 1]."""
+    lambda_: float | jax.Array = 0.95
+    """λ in [0, 1] of the corrected return."""
+    clip_rho: float | jax.Array = 1.0
+    """V-trace's ρ̄, above 0."""
+    clip_c: float | jax.Array = 1.0
+    """V-trace's c̄, above 0."""
+    clip_pg_rho: float | jax.Array = 1.0
+    """Bound on the policy gradient's ratio, above 0."""
+    value_cost: float | jax.Array = 0.5
+    """Factor of the value loss, ½ (v_s − V)²."""
+    entropy_cost: float | jax.Array = 0.01
+    """Factor of the policy's entropy, in nats."""
+
+    def check(self) -> None:
+        """Raises `ValueError` for a number out of range. For the host: traced values cannot be checked."""
+        for name in ("discount", "lambda_", "learning_rate_end"):
+            value = getattr(self, name)
+            _require(bool(jnp.all((jnp.asarray(value) >= 0) & (jnp.asarray(value) <= 1))), name, value, "in [0, 1]")
+        for name in ("max_grad_norm", "clip_rho", "clip_c", "clip_pg_rho"):
+            value = getattr(self, name)
+            _require(bool(jnp.all(jnp.asarray(value) > 0)), name, value, "greater than 0")
+        for name in ("learning_rate", "value_cost", "entropy_cost"):
+            value = getattr(self, name)
+            _require(bool(jnp.all(jnp.asarray(value) >= 0)), name, value, "at least 0")
+
+
+def _require(holds: bool, name: str, value: object, allowed: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {allowed}, but it is {value}.")

@@ -1,0 +1,190 @@
+"""Environments behind gymnax's interface; the only file that imports gymnax."""
+
+import difflib
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from urllib.error import URLError
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from gymnax.environments import spaces
+from gymnax.environments.environment import Environment as GymnaxEnvironment
+
+from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.types import Key, Tree
+
+MAX_ONE_HOT = 256
+"""Integer observations with at most so many values are one-hot encoded, others cast to float32."""
+UNLIMITED_STEPS = 10_000
+"""How long an evaluation waits for an episode of an environment without `max_steps_in_episode`."""
+
+
+class Step(NamedTuple):
+    """One step of one environment."""
+
+    observation: Tree
+    """What to act on next: the first observation of the next episode where this one ended."""
+    state: Tree
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    """Cut by a time limit, and not terminated as well."""
+    final_observation: Tree
+    """The state actually reached."""
+
+
+class Adapter(NamedTuple):
+    """An environment as the learner sees it: pure functions of one environment, to be vmapped."""
+
+    reset: Callable[[Key], tuple[Tree, Tree]]
+    """`key → (observation, state)`."""
+    step: Callable[[Key, Tree, jax.Array, tuple[Tree, Tree] | None], Step]
+    """`(key, state, action, fresh) → Step`; `fresh` is what `reset` gave, for where an episode ends."""
+    takes_fresh: bool
+    """Whether `step` uses `fresh`; otherwise the environment draws a reset of its own on every step."""
+    encode: Callable[[Tree], jax.Array]
+    """A batch of observations `[N, ...]` to float32 features for the network."""
+    actions: ActionDistribution
+    max_steps: int | None
+    """The time limit, where the environment states one."""
+
+
+def make_environment(name: str) -> tuple[Any, Any]:
+    """`(environment, params)` of a registered id.
+
+    Raises:
+      ValueError: no such id (near matches are named), or its data cannot be downloaded.
+    """
+    if name not in gymnax.registered_envs:
+        near = difflib.get_close_matches(name, gymnax.registered_envs, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(gymnax.registered_envs)}."
+        raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
+    try:
+        return gymnax.make(name)
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise ValueError(f"env {name!r} downloads its data, which failed: {error}.") from error
+
+
+def adapt(environment: Any, params: Any = None, *, box_actions: str = "tanh") -> Adapter:
+    """The adapter of any object with gymnax's interface (see `types.Environment`).
+
+    Args:
+      environment: the object; its `step` returns six values.
+      params: its parameters; `environment.default_params` if left out.
+      box_actions: "tanh" or "clip", how Gaussian actions are brought into a bounded Box.
+
+    Raises:
+      ValueError: the object's `step` returns five values, or its `info` lacks `final_observation`.
+      TypeError: its action space is neither Discrete nor Box.
+    """
+    if params is None:
+        params = getattr(environment, "default_params", None)
+    actions = _action_distribution(environment.action_space(params), box_actions)
+    observation, state = jax.eval_shape(environment.reset, jax.random.key(0), params)
+    # gymnax builds states from Python numbers: settle every dtype, or a scan's carry changes its type.
+    reference = (observation, state)
+
+    def reset(key: Key) -> tuple[Tree, Tree]:
+        return _as_types(environment.reset(key, params), reference)
+
+    takes_fresh = _resets_like_gymnax(environment)
+    if takes_fresh:
+        step = functools.partial(_step_onto_fresh, environment, params, reference)
+    else:
+        _check_step(environment, params, actions, state)
+        step = functools.partial(_step_with_own_reset, environment, params, reference)
+    limit = getattr(params, "max_steps_in_episode", None)
+    return Adapter(
+        reset=reset,
+        step=step,
+        takes_fresh=takes_fresh,
+        encode=functools.partial(_encode, environment.observation_space(params)),
+        actions=actions,
+        max_steps=None if limit is None else int(limit),
+    )
+
+
+def _resets_like_gymnax(environment: Any) -> bool:
+    """Whether `step` is gymnax's own: `step_env`, then a reset drawn anew on every step, then a choice."""
+    return isinstance(environment, GymnaxEnvironment) and type(environment).step is GymnaxEnvironment.step
+
+
+def _step_onto_fresh(environment, params, reference, key, state, action, fresh) -> Step:
+    observation, state, reward, terminated, _ = environment.step_env(key, state, action, params)
+    truncated = environment.is_truncated(state, params) & ~terminated
+    observation, state = _as_types((observation, state), reference)
+    next_observation, next_state = _where(terminated | truncated, fresh, (observation, state))
+    return Step(next_observation, next_state, _scalar(reward), terminated, truncated, observation)
+
+
+def _step_with_own_reset(environment, params, reference, key, state, action, fresh) -> Step:
+    del fresh
+    observation, state, reward, terminated, truncated, info = environment.step(key, state, action, params)
+    observation, state = _as_types((observation, state), reference)
+    final = _as_types(info["final_observation"], reference[0])
+    return Step(observation, state, _scalar(reward), terminated, truncated & ~terminated, final)
+
+
+def _check_step(environment: Any, params: Any, actions: ActionDistribution, state: Tree) -> None:
+    name = type(environment).__name__
+    action = jax.eval_shape(lambda: actions.execute(actions.mode(jnp.zeros(actions.num_params))))
+    result = jax.eval_shape(environment.step, jax.random.key(0), state, action, params)
+    if len(result) != 6:
+        raise ValueError(
+            f"{name}.step must return (observation, state, reward, terminated, truncated, info), as gymnax does "
+            f"since 1.0, but it returns {len(result)} values; one flag for both endings cannot tell a time limit."
+        )
+    if "final_observation" not in result[5]:
+        raise ValueError(
+            f"{name}.step must put the state reached into info['final_observation'], but info holds {sorted(result[5])}."
+        )
+
+
+def _action_distribution(space: Any, box_actions: str) -> ActionDistribution:
+    if isinstance(space, spaces.Discrete) or (hasattr(space, "n") and not hasattr(space, "low")):
+        return Categorical(int(space.n))
+    if not hasattr(space, "low"):
+        raise TypeError(f"The action space must be Discrete or Box, but it is {space!r}.")
+    low, high = (np.broadcast_to(np.asarray(x, np.float32), space.shape).ravel() for x in (space.low, space.high))
+    bounded = bool(np.all(np.isfinite(low)) and np.all(np.isfinite(high)))
+    bounds = (tuple(low.tolist()), tuple(high.tolist())) if bounded else (None, None)
+    return Gaussian(tuple(space.shape), *bounds, into=box_actions)
+
+
+def _encode(space: Any, observation: Tree) -> jax.Array:
+    """Integers with few values become one-hot, everything else float32; several leaves are joined flat."""
+    leaves = jax.tree.leaves(observation)
+    if len(leaves) > 1:
+        return jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.float32) for x in leaves], axis=1)
+    (x,) = leaves
+    if not jnp.issubdtype(x.dtype, jnp.integer):
+        return x.astype(jnp.float32)
+    low, count = _integer_range(space)
+    if count > MAX_ONE_HOT:
+        return x.astype(jnp.float32)
+    return jax.nn.one_hot(x - low, count).reshape(x.shape[0], -1)
+
+
+def _integer_range(space: Any) -> tuple[int, float]:
+    if hasattr(space, "n"):
+        return 0, int(space.n)
+    if not hasattr(space, "low"):
+        return 0, math.inf
+    low, high = float(np.min(space.low)), float(np.max(space.high))
+    return (int(low), high - low + 1) if math.isfinite(high - low) else (0, math.inf)
+
+
+def _scalar(reward: jax.Array) -> jax.Array:
+    return jnp.asarray(reward, jnp.float32).reshape(())
+
+
+def _as_types(tree: Tree, reference: Tree) -> Tree:
+    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype).reshape(like.shape), tree, reference)
+
+
+def _where(condition: jax.Array, yes: Tree, no: Tree) -> Tree:
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), yes, no)

@@ -1,0 +1,104 @@
+"""Acting: one `lax.scan` over the environments of one learner."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from isjax.learner.config import Config
+from isjax.learner.environments import Adapter
+from isjax.types import Key, Tree, Unroll
+
+
+class Actors(NamedTuple):
+    """The environments of a learner between unrolls, and what is known of their running episodes."""
+
+    observation: Tree
+    """`[B, ...]`."""
+    state: Tree
+    """`[B, ...]`."""
+    episode_return: jax.Array
+    """`[B]`, undiscounted and unscaled, so far."""
+
+
+class Finished(NamedTuple):
+    """The episodes that ended during an unroll."""
+
+    count: jax.Array
+    """`[]`, float32."""
+    return_sum: jax.Array
+    """`[]`, the sum of their undiscounted returns."""
+
+
+def reset_actors(adapter: Adapter, num_envs: int, key: Key) -> Actors:
+    """`num_envs` environments at their start."""
+    observation, state = jax.vmap(adapter.reset)(jax.random.split(key, num_envs))
+    return Actors(observation, state, jnp.zeros(num_envs))
+
+
+def cut_rows(adapter: Adapter, unroll_length: int) -> int:
+    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times at most."""
+    return -(-unroll_length // adapter.max_steps) if adapter.max_steps else unroll_length
+
+
+def act(
+    adapter: Adapter,
+    config: Config,
+    policy: Callable[[Tree], jax.Array],
+    actors: Actors,
+    key: Key,
+) -> tuple[Unroll, Actors, Finished]:
+    """Acts for `unroll_length` steps in every environment.
+
+    All randomness is drawn before the scan. Final observations are kept only where a time limit cut an
+    episode, since only these are bootstrapped from: in slots, of which `cut_rows` are enough.
+
+    Args:
+      policy: observations `[B, ...]` to the distribution's parameters `[B, P]`.
+
+    Returns:
+      The unroll, the environments after it, and the episodes that ended.
+    """
+    rows, num_envs = config.unroll_length, config.num_envs
+    action_key, step_key, reset_key = jax.random.split(key, 3)
+    noise = adapter.actions.noise(action_key, (rows, num_envs))
+    step_keys = jax.random.split(step_key, (rows, num_envs))
+    fresh = None
+    if adapter.takes_fresh:
+        reset_keys = jax.random.split(reset_key, (config.reset_rows, num_envs))
+        fresh = jax.vmap(jax.vmap(adapter.reset))(reset_keys)
+    step_all = jax.vmap(adapter.step)
+    slots = jnp.arange(cut_rows(adapter, rows))
+
+    def step(carry, row):
+        actors, cuts, cut_count = carry
+        t, noise, keys = row
+        params = policy(actors.observation)
+        action = adapter.actions.sample(params, noise)
+        log_mu = adapter.actions.log_prob(params, action)
+        fresh_now = jax.tree.map(lambda x: x[t % config.reset_rows], fresh)
+        after = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
+        # The slot that a cut would fill; the last one takes what a misdeclared limit would overrun.
+        slot = jnp.minimum(cut_count, slots.size - 1)
+        fill = after.truncated & (slots[:, None] == slot)
+        cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, after.final_observation)
+        ended = after.terminated | after.truncated
+        episode_return = actors.episode_return + after.reward
+        actors_next = Actors(after.observation, after.state, jnp.where(ended, 0.0, episode_return))
+        finished_return = jnp.where(ended, episode_return, 0.0)
+        kept = (actors.observation, action, log_mu, after.reward, after.terminated, after.truncated, slot)
+        return (actors_next, cuts, cut_count + after.truncated), (kept, finished_return)
+
+    cuts = jax.tree.map(lambda x: jnp.zeros((slots.size, *x.shape), x.dtype), actors.observation)
+    start = (actors, cuts, jnp.zeros(num_envs, jnp.int32))
+    (actors, cuts, _), (kept, finished_return) = jax.lax.scan(step, start, (jnp.arange(rows), noise, step_keys))
+    observation, action, log_mu, reward, terminated, truncated, slot = kept
+    observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
+    unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot)
+    finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.float32), jnp.sum(finished_return))
+    return unroll, actors, finished
+
+
+def _expand(flags: jax.Array, like: jax.Array) -> jax.Array:
+    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))

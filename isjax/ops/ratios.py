@@ -1,0 +1,109 @@
+"""Importance ratios as log-ratios: products are sums, and `exp` is taken once, after clipping."""
+
+import jax
+import jax.numpy as jnp
+
+from isjax._checks import check_flags, check_same_shape, check_time_axis, precise, series
+from isjax.types import Flags, Scalar, Series
+
+MAX_LOG_RATIO = 80.0
+"""Where an unclipped ratio is asked for, it saturates at `exp(80) ≈ 5.5e34`: finite in float32, and so
+is its gradient."""
+
+
+def log_ratios(log_pi_tm1: Series, log_mu_tm1: Series) -> Series:
+    """`log π(a|s) − log μ(a|s)`, and 0 for an action that is impossible under both policies.
+
+    Args:
+      log_pi_tm1: `[T, *B]`, log-probability of the action under the target policy.
+      log_mu_tm1: `[T, *B]`, the same under the policy that the action was sampled from, after masks,
+        temperature and exploration.
+
+    Returns:
+      `[T, *B]`; `−inf` where only π excludes the action.
+
+    >>> log_ratios(jnp.array([-1.0, -jnp.inf]), jnp.array([-1.5, -jnp.inf]))
+    Array([0.5, 0. ], dtype=float32)
+    """
+    check_same_shape(log_pi_tm1=log_pi_tm1, log_mu_tm1=log_mu_tm1)
+    log_pi_tm1, log_mu_tm1 = precise(log_pi_tm1=log_pi_tm1, log_mu_tm1=log_mu_tm1)
+    impossible = jnp.isneginf(log_pi_tm1) & jnp.isneginf(log_mu_tm1)
+    return jnp.where(impossible, 0.0, log_pi_tm1) - jnp.where(impossible, 0.0, log_mu_tm1)
+
+
+def clipped_ratio(log_rho: jax.Array, clip: Scalar) -> jax.Array:
+    """`min(clip, ρ)`, clipped before `exp`: finite, with a finite gradient, for any log-ratio.
+
+    Args:
+      log_rho: any shape.
+      clip: greater than 0; `inf` clips at `exp(80)` only.
+
+    >>> clipped_ratio(jnp.array([-1000.0, 0.0, 1000.0]), 2.0)
+    Array([0., 1., 2.], dtype=float32)
+    """
+    return jnp.exp(jnp.minimum(log_rho, jnp.minimum(jnp.log(clip), MAX_LOG_RATIO)))
+
+
+def product_of_ratios(
+    log_rho_tm1: Series, is_valid_t: Flags | None = None, *, same_episode_t: Flags | None = None
+) -> Series:
+    """Logarithms of the prefix products `ρ_{0:t}`, each the sum of the log-ratios so far.
+
+    The weight of a trajectory is that of its last row (Sutton & Barto 2018, eq. 5.3).
+
+    Args:
+      log_rho_tm1: `[T, *B]`.
+      is_valid_t: `[T, *B]`; a row where it is false contributes a factor of one, whatever it holds.
+      same_episode_t: `[T, *B]`; false where an episode ends: the next row starts a new product.
+
+    Returns:
+      `log ρ_{0:t}`, `[T, *B]`. It is finite where `exp` of it would not be.
+
+    >>> product_of_ratios(jnp.array([0.5, -0.25, 1.0]))
+    Array([0.5 , 0.25, 1.25], dtype=float32)
+    """
+    (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
+    check_same_shape(log_rho_tm1=log_rho_tm1, same_episode_t=same_episode_t)
+    check_flags(same_episode_t=same_episode_t)
+    start = jnp.zeros_like(log_rho_tm1[0])
+
+    if same_episode_t is None:
+
+        def step(log_product, log_rho):
+            log_product = log_product + log_rho
+            return log_product, log_product
+
+        return jax.lax.scan(step, start, log_rho_tm1)[1]
+
+    def step_within_episode(log_product, row):
+        log_rho, same_episode = row
+        log_product = log_product + log_rho
+        return jnp.where(same_episode, log_product, 0.0), log_product
+
+    # The first carry has to vary over every mesh axis that the flags vary over, as the others do.
+    start = jnp.where(same_episode_t[0], start, 0.0)
+    return jax.lax.scan(step_within_episode, start, (log_rho_tm1, same_episode_t))[1]
+
+
+def endings(
+    terminated_t: Flags, truncated_t: Flags, discount: Scalar
+) -> tuple[Series, Flags]:
+    """The two facts about episode ends that every corrected return takes.
+
+    Args:
+      terminated_t: `[T, *B]`; the state reached is terminal.
+      truncated_t: `[T, *B]`; a time limit cut the episode here. Both at once count as terminated.
+      discount: γ in [0, 1].
+
+    Returns:
+      `discount_t` `[T, *B]`, γ and 0 where terminated; `same_episode_t` `[T, *B]`, false at either end.
+
+    >>> endings(jnp.array([False, True]), jnp.array([True, False]), 0.9)
+    (Array([0.9, 0. ], dtype=float32), Array([False, False], dtype=bool))
+    """
+    check_same_shape(terminated_t=terminated_t, truncated_t=truncated_t)
+    check_flags(terminated_t=terminated_t, truncated_t=truncated_t)
+    check_time_axis(terminated_t=terminated_t)
+    dtype = jnp.promote_types(jnp.result_type(discount), jnp.float32)
+    discount_t = jnp.where(terminated_t, jnp.zeros((), dtype), jnp.asarray(discount, dtype))
+    return discount_t, ~(terminated_t | truncated_t)

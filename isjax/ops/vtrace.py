@@ -1,0 +1,152 @@
+"""V-trace (Espeholt et al. 2018) and leaky V-trace (Zahavy et al. 2020), right at time limits."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from isjax._checks import along_time, check_flags, check_fraction, check_positive, check_same_shape, series
+from isjax.ops.ratios import clipped_ratio
+from isjax.ops.recurrence import backward_affine
+from isjax.types import Flags, Scalar, Series
+
+
+class VTrace(NamedTuple):
+    """Corrected targets and advantages, both `[T, *B]`."""
+
+    target_tm1: Series
+    """`v_s`, what the value of the row's first state should become."""
+    advantage_tm1: Series
+    """The factor of `∇ log π` in the policy gradient, the clipped ratio included."""
+
+
+def vtrace(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    log_rho_tm1: Series,
+    same_episode_t: Flags | None = None,
+    *,
+    is_valid_t: Flags | None = None,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho: Scalar = 1.0,
+    clip_c: Scalar = 1.0,
+    clip_pg_rho: Scalar = 1.0,
+    associative: bool = False,
+) -> VTrace:
+    """V-trace targets and policy-gradient advantages, from log-ratios.
+
+    `v_s = V(s) + Σ_t (Π_{i<t} γ c_i) min(ρ̄, ρ_t) δ_t` with `c_i = λ min(c̄, ρ_i)`: Espeholt et al.
+    2018, https://arxiv.org/abs/1802.01561, eq. 1; advantages as in section 4.2, with the λ of rlax.
+    No gradient is stopped here; the losses do that.
+
+    Args:
+      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_t: `[T, *B]`, values of the states actually reached: at a time limit that of the final
+        observation, never that of the first observation after the reset.
+      r_t: `[T, *B]`, rewards.
+      discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
+      log_rho_tm1: `[T, *B]`, `log π(a|s) − log μ(a|s)`.
+      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason: a termination
+        or a time limit. May be left out if no row was cut by a time limit.
+      is_valid_t: `[T, *B]`, false for padding: such rows give 0, whatever they hold.
+      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
+      clip_rho: ρ̄ > 0, bounds the ratio of the row's own temporal difference (it sets the fixed point).
+      clip_c: c̄ > 0, bounds the ratios on the way back (it sets the speed of contraction).
+      clip_pg_rho: bounds the ratio of the policy gradient.
+      associative: how to solve the recurrence, see `backward_affine`.
+
+    Returns:
+      `VTrace(target_tm1, advantage_tm1)`, both `[T, *B]`, float32 at least.
+
+    Raises:
+      ValueError: shapes differ, or an option is out of range.
+      TypeError: an array is not floating, or a flag is not boolean.
+
+    >>> v = jnp.array([1.0, 1.0]); r = jnp.array([0.0, 2.0]); d = jnp.array([1.0, 0.0])
+    >>> vtrace(v, v, r, d, jnp.zeros(2))
+    VTrace(target_tm1=Array([2., 2.], dtype=float32), advantage_tm1=Array([1., 1.], dtype=float32))
+    """
+    check_positive(clip_rho=clip_rho, clip_c=clip_c, clip_pg_rho=clip_pg_rho)
+    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t)
+    weights = [clipped_ratio(rows.log_rho_tm1, clip) for clip in (clip_rho, clip_c, clip_pg_rho)]
+    return _correct(rows, *weights, lambda_=lambda_, associative=associative)
+
+
+def leaky_vtrace(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    log_rho_tm1: Series,
+    same_episode_t: Flags | None = None,
+    *,
+    alpha: Scalar = 1.0,
+    is_valid_t: Flags | None = None,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho: Scalar = 1.0,
+    clip_c: Scalar = 1.0,
+    clip_pg_rho: Scalar = 1.0,
+    associative: bool = False,
+) -> VTrace:
+    """V-trace whose clipped ratios leak: `(1 − α) ρ + α min(clip, ρ)` in place of `min(clip, ρ)`.
+
+    Zahavy et al. 2020, https://arxiv.org/abs/2002.12928, eq. 6 and its text: α = 1 is V-trace, α = 0
+    importance sampling without any clipping. Unclipped ratios saturate at `exp(80)`.
+
+    Args:
+      alpha: α in [0, 1], may be traced (it is meta-learned in the paper).
+
+    The other arguments, the result and the errors are those of `vtrace`.
+
+    >>> v = jnp.zeros(1); r = jnp.ones(1); log_rho = jnp.log(jnp.array([3.0]))
+    >>> leaky_vtrace(v, v, r, r, log_rho, alpha=0.5).target_tm1
+    Array([2.], dtype=float32)
+    """
+    check_fraction(alpha=alpha)
+    check_positive(clip_rho=clip_rho, clip_c=clip_c, clip_pg_rho=clip_pg_rho)
+    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t)
+    weights = [leaky_ratio(rows.log_rho_tm1, clip, alpha) for clip in (clip_rho, clip_c, clip_pg_rho)]
+    return _correct(rows, *weights, lambda_=lambda_, associative=associative)
+
+
+def leaky_ratio(log_rho: jax.Array, clip: Scalar, alpha: Scalar) -> jax.Array:
+    """`(1 − α) ρ + α min(clip, ρ)`, any shape; finite for any log-ratio."""
+    return (1.0 - alpha) * clipped_ratio(log_rho, jnp.inf) + alpha * clipped_ratio(log_rho, clip)
+
+
+class _Rows(NamedTuple):
+    """Rows that were checked: floats in full precision, padding replaced by zeros."""
+
+    v_tm1: Series
+    v_t: Series
+    r_t: Series
+    discount_t: Series
+    log_rho_tm1: Series
+    same_episode_t: Flags | None
+
+    @classmethod
+    def checked(cls, v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t) -> "_Rows":
+        arrays = dict(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1)
+        rows = series(**arrays, is_valid_t=is_valid_t)
+        check_same_shape(v_tm1=v_tm1, same_episode_t=same_episode_t)
+        check_flags(same_episode_t=same_episode_t)
+        return cls(*rows, same_episode_t)
+
+
+def _correct(
+    rows: _Rows, rho: Series, c: Series, rho_pg: Series, *, lambda_: Scalar | Series, associative: bool
+) -> VTrace:
+    """The equations, for ratios that were clipped one way or another."""
+    v_tm1, v_t, r_t, discount_t, _, same_episode_t = rows
+    check_fraction(lambda_=lambda_)
+    trace = discount_t * along_time(v_tm1, lambda_=lambda_)
+    if same_episode_t is not None:
+        trace = jnp.where(same_episode_t, trace, 0.0)
+    td = rho * (r_t + discount_t * v_t - v_tm1)
+    correction = backward_affine(trace * c, td, associative=associative)
+    # Row t sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next row's correction.
+    correction_next = jnp.concatenate([correction[1:], jnp.zeros_like(correction[:1])])
+    advantage = rho_pg * (r_t + discount_t * v_t + trace * correction_next - v_tm1)
+    return VTrace(v_tm1 + correction, advantage)

@@ -1,0 +1,109 @@
+"""The shape vocabulary, and the interfaces that others may implement.
+
+Axes: `T` rows of time (always first), `*B` any number of streams, `A` actions, `N` episodes.
+A name that ends in `_tm1` belongs to the state a row starts from, `_t` to the state it leads to.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+
+Key: TypeAlias = jax.Array
+"""A typed random key, as `jax.random.key(seed)` makes them."""
+Scalar: TypeAlias = jax.Array | float
+"""A Python number or an array of shape `[]`."""
+Series: TypeAlias = jax.Array
+"""`[T, *B]`, floating: a number a row."""
+Flags: TypeAlias = jax.Array
+"""`[T, *B]`, boolean: a fact a row."""
+Tree: TypeAlias = Any
+"""Any pytree of arrays."""
+Metrics: TypeAlias = dict[str, jax.Array]
+"""Named numbers of shape `[]`."""
+
+
+class Unroll(NamedTuple):
+    """What acting for `T` steps in `B` environments leaves behind.
+
+    Row `t` starts in `observation_tm1[t]`; row `T - 1` leads to `observation_tm1[T]` unless an episode
+    ended there. A row that a time limit cut leads to `cut_observation[cut_slot_t[t]]` instead: the
+    state actually reached, not the first one of the next episode.
+    """
+
+    observation_tm1: Tree
+    """`[T + 1, B, ...]`, as the environment gave it."""
+    action_tm1: jax.Array
+    """`[T, B, ...]`, before any squashing or clipping."""
+    log_mu_tm1: Series
+    """Log-probability of the action under the policy that chose it."""
+    r_t: Series
+    """Reward, float32, as the environment gave it."""
+    terminated_t: Flags
+    """The state reached is terminal: nothing follows, the value of what follows is zero."""
+    truncated_t: Flags
+    """A time limit cut the episode; the return goes on and has to be bootstrapped."""
+    cut_observation: Tree
+    """`[K, B, ...]`: the observations that time limits cut short, in order of time."""
+    cut_slot_t: jax.Array
+    """`[T, B]` int32: the slot of `cut_observation` that row `t` filled, if it was cut."""
+
+
+class Terms(NamedTuple):
+    """What an objective sees of an unroll, everything `[T, *B]`; gradients flow into the first four."""
+
+    log_pi_tm1: Series
+    """Log-probability of the action under the policy that learns."""
+    entropy_tm1: Series
+    """Entropy of the learning policy, in nats."""
+    v_tm1: Series
+    """Value of the state the row starts from."""
+    v_t: Series
+    """Value of the state actually reached: the final one at a time limit, never the reset one."""
+    log_mu_tm1: Series
+    """Log-probability of the action under the policy that acted."""
+    r_t: Series
+    discount_t: Series
+    """γ, and 0 where the episode terminated."""
+    same_episode_t: Flags
+    """False where row `t` ended its episode, for either reason."""
+
+
+class Network(Protocol):
+    """A pair of pure functions; a flax module is one, and so is any NamedTuple of two functions."""
+
+    def init(self, key: Key, observation: Tree, /) -> Tree:
+        """Parameters, from a batch of observations `[N, ...]`."""
+        ...
+
+    def apply(self, params: Tree, observation: Tree, /) -> tuple[jax.Array, jax.Array]:
+        """`(policy [N, P], value [N])`; P is the number of actions, or twice the dimension of a Box
+        action (means, then log standard deviations)."""
+        ...
+
+
+class Environment(Protocol):
+    """The part of gymnax's interface that the learner uses."""
+
+    def reset(self, key: Key, params: Any) -> tuple[Tree, Tree]:
+        """`(observation, state)`."""
+        ...
+
+    def step(
+        self, key: Key, state: Tree, action: jax.Array, params: Any
+    ) -> tuple[Tree, Tree, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
+        """`(observation, state, reward, terminated, truncated, info)`, reset where an episode ended;
+        `info["final_observation"]` holds the observation from before that reset."""
+        ...
+
+    def action_space(self, params: Any) -> Any:
+        """A `Discrete` or `Box` space."""
+        ...
+
+    def observation_space(self, params: Any) -> Any:
+        """Any space; integers with bounds are one-hot encoded."""
+        ...
+
+
+Objective: TypeAlias = Callable[[Terms, Any], tuple[jax.Array, Metrics]]
+"""`(terms, hyper) → (loss, metrics)`: the loss is a scalar to minimize."""
