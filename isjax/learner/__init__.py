@@ -1,6 +1,20 @@
-"""One learner: environments, networks, acting and updating. Brings flax, optax and gymnax with it."""
+"""One learner: environments, networks, acting and updating.
+
+Brings flax with it; optax and gymnax are loaded when a learner is first asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from isjax.learner.config import Config, Hyper
-from isjax.learner.learner import Evaluation, Learner, LearnerState, make_learner
+
+if TYPE_CHECKING:
+    from isjax.learner.learner import Evaluation, Learner, LearnerState, make_learner
 
 __all__ = ["Config", "Evaluation", "Hyper", "Learner", "LearnerState", "make_learner"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("isjax.learner.learner"), name)
+    raise AttributeError(f"module 'isjax.learner' has no attribute {name!r}")

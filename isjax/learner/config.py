@@ -30,11 +30,11 @@ class Config:
     """Gradient steps a pass, each on its own environments; must divide num_envs."""
     network: Literal["mlp", "conv"] = "mlp"
     """Torso: dense layers on the flat observation, or a 3×3 convolution before them."""
-    torso: tuple[int, ...] = (64,)
+    torso: tuple[int, ...] = (64, 64)
     """Widths of the dense layers that policy and value share."""
     channels: int = 16
     """Output channels of the convolution, if there is one."""
-    activation: Literal["relu", "tanh"] = "relu"
+    activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity of the torso."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Preconditioner of the gradient, after clipping by global norm."""
@@ -45,8 +45,8 @@ class Config:
     normalize_rewards: bool = False
     """Divide rewards by the running standard deviation of the learner's discounted return."""
     resets_per_unroll: int = 0
-    """Reset states drawn for each environment and unroll, used in turn; 0 draws one for every step, so
-    that no two episodes ever share one."""
+    """Reset states drawn for each environment and unroll, one for each episode that ends in turn, then
+    again from the first; 0 draws one for every step, enough for any episodes."""
     evaluation_episodes: int = 16
     """Episodes of each evaluation."""
     evaluation_policy: Literal["mode", "sample"] = "mode"
@@ -79,11 +79,6 @@ class Config:
     def is_on_policy(self) -> bool:
         """Whether the first gradient step of an update sees the very parameters that acted."""
         return self.actor_lag == 0
-
-    @property
-    def reset_rows(self) -> int:
-        """Rows of reset states that an unroll draws for each environment."""
-        return min(self.resets_per_unroll, self.unroll_length) or self.unroll_length
 
 
 @flax.struct.dataclass

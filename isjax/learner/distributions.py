@@ -1,6 +1,7 @@
 """Action distributions, as functions of the policy's output `[..., P]`; noise is drawn beforehand."""
 
 import dataclasses
+import math
 from typing import Literal, Protocol
 
 import jax
@@ -46,6 +47,11 @@ class ActionDistribution(Protocol):
         ...
 
 
+def one_hot(x: jax.Array, count: int) -> jax.Array:
+    """`[..., count]` boolean: true where the index is the integer `x`, nowhere if that is out of range."""
+    return x[..., None] == jax.lax.broadcasted_iota(x.dtype, (*x.shape, count), x.ndim)
+
+
 @dataclasses.dataclass(frozen=True)
 class Categorical:
     """Discrete actions from logits; a logit of −inf excludes its action."""
@@ -72,8 +78,7 @@ class Categorical:
 
     def log_prob(self, policy: jax.Array, action: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(policy)
-        chosen = action[..., None] == jnp.arange(self.num_actions)
-        return jnp.sum(jnp.where(chosen, log_p, 0.0), axis=-1)
+        return jnp.sum(jnp.where(one_hot(action, self.num_actions), log_p, 0.0), axis=-1)
 
     def entropy(self, policy: jax.Array) -> jax.Array:
         log_p = jax.nn.log_softmax(policy)
@@ -100,10 +105,7 @@ class Gaussian:
 
     @property
     def dim(self) -> int:
-        size = 1
-        for n in self.shape:
-            size *= n
-        return size
+        return math.prod(self.shape)
 
     @property
     def num_params(self) -> int:
@@ -124,7 +126,7 @@ class Gaussian:
         log_density = norm.logpdf(action, mean, jnp.exp(log_std))
         if self.low is None:
             return jnp.sum(log_density, axis=-1)
-        low, high = self._bounds()
+        low, high = self._bounds(action)
         if self.into == "tanh":
             # log d/du of the squashed action; 1 − tanh² in a form that does not lose digits at large |u|.
             log_slope = 2.0 * (jnp.log(2.0) - action - jax.nn.softplus(-2.0 * action)) + jnp.log((high - low) / 2)
@@ -141,7 +143,7 @@ class Gaussian:
 
     def execute(self, action: jax.Array) -> jax.Array:
         if self.low is not None:
-            low, high = self._bounds()
+            low, high = self._bounds(action)
             if self.into == "tanh":
                 action = low + (high - low) * 0.5 * (jnp.tanh(action) + 1.0)
             action = jnp.clip(action, low, high)
@@ -151,5 +153,6 @@ class Gaussian:
         mean, log_std = jnp.split(policy, 2, axis=-1)
         return mean, jnp.clip(log_std, MIN_LOG_STD, MAX_LOG_STD)
 
-    def _bounds(self) -> tuple[jax.Array, jax.Array]:
-        return jnp.asarray(self.low, jnp.float32), jnp.asarray(self.high, jnp.float32)
+    def _bounds(self, like: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shape = (1,) * (like.ndim - 1) + (self.dim,)
+        return jnp.asarray(self.low, like.dtype).reshape(shape), jnp.asarray(self.high, like.dtype).reshape(shape)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 
-from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian, one_hot
 from isjax.types import Key, Tree
 
 MAX_ONE_HOT = 256
@@ -102,7 +102,7 @@ def adapt(environment: Any, params: Any = None, *, box_actions: str = "tanh") ->
         reset=reset,
         step=step,
         takes_fresh=takes_fresh,
-        encode=functools.partial(_encode, environment.observation_space(params)),
+        encode=functools.partial(_encode, *_integer_range(environment.observation_space(params))),
         actions=actions,
         max_steps=None if limit is None else int(limit),
     )
@@ -155,18 +155,20 @@ def _action_distribution(space: Any, box_actions: str) -> ActionDistribution:
     return Gaussian(tuple(space.shape), *bounds, into=box_actions)
 
 
-def _encode(space: Any, observation: Tree) -> jax.Array:
-    """Integers with few values become one-hot, everything else float32; several leaves are joined flat."""
+def _encode(low: int, count: float, observation: Tree) -> jax.Array:
+    """Integers with few values become one-hot, everything else float32; several leaves are joined flat.
+
+    Integers take `count` values from `low` on; infinitely many if the space does not say.
+    """
     leaves = jax.tree.leaves(observation)
     if len(leaves) > 1:
         return jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.float32) for x in leaves], axis=1)
     (x,) = leaves
     if not jnp.issubdtype(x.dtype, jnp.integer):
         return x.astype(jnp.float32)
-    low, count = _integer_range(space)
     if count > MAX_ONE_HOT:
         return x.astype(jnp.float32)
-    return jax.nn.one_hot(x - low, count).reshape(x.shape[0], -1)
+    return one_hot(x - low, int(count)).reshape(x.shape[0], -1).astype(jnp.float32)
 
 
 def _integer_range(space: Any) -> tuple[int, float]:
@@ -174,8 +176,8 @@ def _integer_range(space: Any) -> tuple[int, float]:
         return 0, int(space.n)
     if not hasattr(space, "low"):
         return 0, math.inf
-    low, high = float(np.min(space.low)), float(np.max(space.high))
-    return (int(low), high - low + 1) if math.isfinite(high - low) else (0, math.inf)
+    low, high = float(np.asarray(space.low).min()), float(np.asarray(space.high).max())
+    return (int(low), int(high - low) + 1) if math.isfinite(high - low) else (0, math.inf)
 
 
 def _scalar(reward: jax.Array) -> jax.Array:

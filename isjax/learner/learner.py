@@ -268,7 +268,7 @@ class _Program(NamedTuple):
         rate = hyper.learning_rate * (1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(done, 1.0))
         direction, optimizer = self.preconditioner(hyper).update(gradient, optimizer, params)
         params = jax.tree.map(lambda p, d: p - rate * d, params, direction)
-        return params, optimizer, optax.global_norm(gradient)
+        return params, optimizer, optax.tree.norm(gradient)
 
     def settle(
         self, before: LearnerState, after: LearnerState, finished: Finished, metrics: Metrics

@@ -36,11 +36,16 @@ class Moments(NamedTuple):
 
     def standardize(self, x: jax.Array) -> jax.Array:
         """`(x − mean) / deviation`, clipped to ±10."""
-        return jnp.clip((x - self.mean) / jnp.sqrt(self.variance + EPSILON), -CLIP, CLIP)
+        rows = (1,) * (x.ndim - self.mean.ndim)
+        mean, deviation = self.mean.reshape(rows + self.mean.shape), self._deviation().reshape(rows + self.mean.shape)
+        return jnp.clip((x - mean) / deviation, -CLIP, CLIP)
 
     def scale(self, x: jax.Array) -> jax.Array:
-        """`x / deviation`, clipped to ±10: signs and zeros stay what they are."""
-        return jnp.clip(x / jnp.sqrt(self.variance + EPSILON), -CLIP, CLIP)
+        """`x / deviation` for a stream of scalars, clipped to ±10: signs and zeros stay what they are."""
+        return jnp.clip(x / self._deviation(), -CLIP, CLIP)
+
+    def _deviation(self) -> jax.Array:
+        return jnp.sqrt(self.variance + EPSILON)
 
 
 def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discount: jax.Array) -> tuple[jax.Array, Series]:

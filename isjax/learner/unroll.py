@@ -42,6 +42,30 @@ def cut_rows(adapter: Adapter, unroll_length: int) -> int:
     return -(-unroll_length // adapter.max_steps) if adapter.max_steps else unroll_length
 
 
+def draw_resets(adapter: Adapter, config: Config, key: Key) -> tuple[Tree, Tree] | None:
+    """`(observation, state)` `[R, B, ...]` of the next episodes, or `None` if the environment draws its own."""
+    if not adapter.takes_fresh:
+        return None
+    rows = config.resets_per_unroll or config.unroll_length
+    return jax.vmap(jax.vmap(adapter.reset))(jax.random.split(key, (rows, config.num_envs)))
+
+
+def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Array) -> Tree:
+    """Of `[R, B, ...]`, what each environment would start anew from at row `t`: `[B, ...]`."""
+    rows = config.resets_per_unroll
+    if rows == 0:
+        return jax.tree.map(lambda x: x[t], fresh)
+    turn = end_count % rows
+
+    def choose(x: jax.Array) -> jax.Array:
+        chosen = x[0]
+        for row in range(1, rows):
+            chosen = jnp.where(_expand(turn == row, chosen), x[row], chosen)
+        return chosen
+
+    return jax.tree.map(choose, fresh)
+
+
 def act(
     adapter: Adapter,
     config: Config,
@@ -64,35 +88,32 @@ def act(
     action_key, step_key, reset_key = jax.random.split(key, 3)
     noise = adapter.actions.noise(action_key, (rows, num_envs))
     step_keys = jax.random.split(step_key, (rows, num_envs))
-    fresh = None
-    if adapter.takes_fresh:
-        reset_keys = jax.random.split(reset_key, (config.reset_rows, num_envs))
-        fresh = jax.vmap(jax.vmap(adapter.reset))(reset_keys)
+    fresh = draw_resets(adapter, config, reset_key)
     step_all = jax.vmap(adapter.step)
     slots = jnp.arange(cut_rows(adapter, rows))
 
     def step(carry, row):
-        actors, cuts, cut_count = carry
+        actors, cuts, cut_count, end_count = carry
         t, noise, keys = row
         params = policy(actors.observation)
         action = adapter.actions.sample(params, noise)
         log_mu = adapter.actions.log_prob(params, action)
-        fresh_now = jax.tree.map(lambda x: x[t % config.reset_rows], fresh)
+        fresh_now = choose_resets(config, fresh, t, end_count)
         after = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
         # The slot that a cut would fill; the last one takes what a misdeclared limit would overrun.
         slot = jnp.minimum(cut_count, slots.size - 1)
-        fill = after.truncated & (slots[:, None] == slot)
+        fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
         cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, after.final_observation)
         ended = after.terminated | after.truncated
         episode_return = actors.episode_return + after.reward
         actors_next = Actors(after.observation, after.state, jnp.where(ended, 0.0, episode_return))
         finished_return = jnp.where(ended, episode_return, 0.0)
         kept = (actors.observation, action, log_mu, after.reward, after.terminated, after.truncated, slot)
-        return (actors_next, cuts, cut_count + after.truncated), (kept, finished_return)
+        return (actors_next, cuts, cut_count + after.truncated, end_count + ended), (kept, finished_return)
 
     cuts = jax.tree.map(lambda x: jnp.zeros((slots.size, *x.shape), x.dtype), actors.observation)
-    start = (actors, cuts, jnp.zeros(num_envs, jnp.int32))
-    (actors, cuts, _), (kept, finished_return) = jax.lax.scan(step, start, (jnp.arange(rows), noise, step_keys))
+    start = (actors, cuts, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.int32))
+    (actors, cuts, _, _), (kept, finished_return) = jax.lax.scan(step, start, (jnp.arange(rows), noise, step_keys))
     observation, action, log_mu, reward, terminated, truncated, slot = kept
     observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
     unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot)

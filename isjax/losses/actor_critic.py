@@ -2,6 +2,7 @@
 
 import jax
 
+from isjax._checks import check_same_shape
 from isjax.losses.policy import entropy_loss, policy_gradient_loss
 from isjax.losses.value import value_loss
 from isjax.ops.diagnostics import ratio_diagnostics
@@ -65,6 +66,7 @@ def impala_loss(
     >>> loss.shape, metrics["ratio/ess_fraction"]
     ((), Array(1., dtype=float32))
     """
+    check_same_shape(log_pi_tm1=log_pi_tm1, entropy_tm1=entropy_tm1)
     log_rho_tm1 = jax.lax.stop_gradient(log_ratios(log_pi_tm1, log_mu_tm1))
     corrected = vtrace(
         v_tm1,

@@ -1,6 +1,7 @@
 """Policy losses on log-probabilities and advantages."""
 
 import jax
+import jax.numpy as jnp
 
 from isjax._checks import series
 from isjax.ops.reduction import mean_over_valid
@@ -16,7 +17,8 @@ def policy_gradient_loss(
     al. 2018, section 4.2.
 
     Args:
-      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken; gradients flow into these alone.
+      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken; gradients flow into these alone. A
+        row whose action is impossible (`−inf`) adds nothing, as its ratio is 0.
       advantage_tm1: `[T, *B]`.
       is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
 
@@ -26,6 +28,7 @@ def policy_gradient_loss(
     log_pi_tm1, advantage_tm1 = series(
         log_pi_tm1=log_pi_tm1, advantage_tm1=advantage_tm1, is_valid_t=is_valid_t
     )
+    log_pi_tm1 = jnp.where(jnp.isneginf(log_pi_tm1), 0.0, log_pi_tm1)
     return mean_over_valid(-jax.lax.stop_gradient(advantage_tm1) * log_pi_tm1, is_valid_t)
 
 

@@ -1,21 +1,58 @@
 """Mathematics on arrays `[T, *B]`; needs jax alone."""
 
+from isjax.ops.bounds import state_drift_bound, surrogate_error_bound, total_variation_bound, trust_region_bound
 from isjax.ops.diagnostics import KLEstimates, effective_sample_size, kl_estimates, ratio_diagnostics
+from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
+from isjax.ops.q_traces import importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios
 from isjax.ops.recurrence import backward_affine
+from isjax.ops.returns import NStep, gae, lambda_returns, n_step_off_policy, per_decision_control_variate
 from isjax.ops.vtrace import VTrace, leaky_vtrace, vtrace
+from isjax.ops.weights import (
+    chi_square,
+    gaussian_renyi_2,
+    largest_share,
+    normalized_weights,
+    perplexity,
+    renyi_2,
+    renyi_2_estimate,
+)
 
 __all__ = [
     "KLEstimates",
+    "NStep",
+    "ParetoSmoothed",
     "VTrace",
     "backward_affine",
+    "chi_square",
     "clipped_ratio",
     "effective_sample_size",
     "endings",
+    "gae",
+    "gaussian_renyi_2",
+    "importance_sampled_q",
     "kl_estimates",
+    "lambda_returns",
+    "largest_share",
     "leaky_vtrace",
     "log_ratios",
+    "n_step_off_policy",
+    "normalized_weights",
+    "pareto_k",
+    "pareto_smoothed",
+    "per_decision_control_variate",
+    "perplexity",
     "product_of_ratios",
+    "q_lambda",
     "ratio_diagnostics",
+    "rbis",
+    "renyi_2",
+    "renyi_2_estimate",
+    "retrace",
+    "state_drift_bound",
+    "surrogate_error_bound",
+    "total_variation_bound",
+    "tree_backup",
+    "trust_region_bound",
     "vtrace",
 ]

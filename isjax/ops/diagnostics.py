@@ -95,13 +95,15 @@ def ratio_diagnostics(
     smallest = jnp.min(log_rho, initial=jnp.inf, where=is_valid)
     largest = jnp.max(log_rho, initial=-jnp.inf, where=is_valid)
     ess = effective_sample_size(log_rho, None, where=is_valid)
-    rho = jnp.exp(jnp.minimum(inside, MAX_LOG_RATIO))
-    rho_mean = mean_over_valid(rho, is_valid)
+    # Relative to the largest: the sum of large ratios overflows float32, and that of small ones vanishes.
+    reference = jnp.where(jnp.isneginf(largest), 0.0, jnp.minimum(largest, MAX_LOG_RATIO))
+    relative = jnp.exp(jnp.minimum(inside, reference) - reference)
+    relative_mean = mean_over_valid(relative, is_valid)
+    relative_std = jnp.sqrt(mean_over_valid((relative - relative_mean) ** 2, is_valid))
     kl = kl_estimates(inside)
     return {
-        "mean": rho_mean,
-        # Relative to the mean: the squares of large ratios overflow float32.
-        "std": rho_mean * jnp.sqrt(mean_over_valid((rho / rho_mean - 1.0) ** 2, is_valid)),
+        "mean": jnp.exp(reference) * relative_mean,
+        "std": jnp.exp(reference) * relative_std,
         "min": jnp.exp(jnp.minimum(smallest, MAX_LOG_RATIO)),
         "max": jnp.exp(jnp.minimum(largest, MAX_LOG_RATIO)),
         "ess_fraction": ess / count_valid(log_rho, is_valid),

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from isjax._checks import check_flags, check_same_shape, check_time_axis, precise, series
+from isjax._checks import check_flags, check_fraction, check_same_shape, check_time_axis, precise, series
 from isjax.types import Flags, Scalar, Series
 
 MAX_LOG_RATIO = 80.0
@@ -38,9 +38,13 @@ def clipped_ratio(log_rho: jax.Array, clip: Scalar) -> jax.Array:
       log_rho: any shape.
       clip: greater than 0; `inf` clips at `exp(80)` only.
 
+    Returns:
+      The shape of `log_rho`, float32 at least.
+
     >>> clipped_ratio(jnp.array([-1000.0, 0.0, 1000.0]), 2.0)
     Array([0., 1., 2.], dtype=float32)
     """
+    (log_rho,) = precise(log_rho=log_rho)
     return jnp.exp(jnp.minimum(log_rho, jnp.minimum(jnp.log(clip), MAX_LOG_RATIO)))
 
 
@@ -104,6 +108,7 @@ def endings(
     check_same_shape(terminated_t=terminated_t, truncated_t=truncated_t)
     check_flags(terminated_t=terminated_t, truncated_t=truncated_t)
     check_time_axis(terminated_t=terminated_t)
+    check_fraction(discount=discount)
     dtype = jnp.promote_types(jnp.result_type(discount), jnp.float32)
     discount_t = jnp.where(terminated_t, jnp.zeros((), dtype), jnp.asarray(discount, dtype))
     return discount_t, ~(terminated_t | truncated_t)

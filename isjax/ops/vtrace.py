@@ -95,10 +95,8 @@ def leaky_vtrace(
     Zahavy et al. 2020, https://arxiv.org/abs/2002.12928, eq. 6 and its text: α = 1 is V-trace, α = 0
     importance sampling without any clipping. Unclipped ratios saturate at `exp(80)`.
 
-    Args:
-      alpha: α in [0, 1], may be traced (it is meta-learned in the paper).
-
-    The other arguments, the result and the errors are those of `vtrace`.
+    `alpha` is α in [0, 1] and may be traced (it is meta-learned in the paper). The other arguments, the
+    result and the errors are those of `vtrace`.
 
     >>> v = jnp.zeros(1); r = jnp.ones(1); log_rho = jnp.log(jnp.array([3.0]))
     >>> leaky_vtrace(v, v, r, r, log_rho, alpha=0.5).target_tm1
@@ -128,10 +126,12 @@ class _Rows(NamedTuple):
 
     @classmethod
     def checked(cls, v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t) -> "_Rows":
-        arrays = dict(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1)
+        arrays = {"v_tm1": v_tm1, "v_t": v_t, "r_t": r_t, "discount_t": discount_t, "log_rho_tm1": log_rho_tm1}
         rows = series(**arrays, is_valid_t=is_valid_t)
         check_same_shape(v_tm1=v_tm1, same_episode_t=same_episode_t)
         check_flags(same_episode_t=same_episode_t)
+        if is_valid_t is not None:  # Nothing passes through padding, not even what an option holds there.
+            same_episode_t = is_valid_t if same_episode_t is None else is_valid_t & same_episode_t
         return cls(*rows, same_episode_t)
 
 

@@ -1,0 +1,225 @@
+"""rlax's V-trace family under rlax's names and signatures, and right at time limits where told of them.
+
+Change `import rlax` to `from isjax.compat import rlax`. Arguments, their order and defaults, results and
+gradients are rlax's; what differs:
+
+- `same_episode_t`, the one additional argument, is false where a row ended its episode, for either
+  reason. Without it the results are rlax's, also where a time limit cut an episode: there rlax takes the
+  value of the next episode's first state for that of the state reached.
+- Results are finite for ratios of 0 and infinity: an unclipped ratio saturates at `exp(80)`.
+- Arrays may be `[T, *B]` as well as `[T]`; bfloat16 is computed in float32.
+- Errors are `ValueError` and `TypeError` where rlax raises `AssertionError`.
+
+New code is better off with `isjax.ops.vtrace`, which takes log-ratios and stops no gradients.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from isjax._checks import along_time, check_flags, check_same_shape, series
+from isjax.ops.ratios import MAX_LOG_RATIO
+from isjax.ops.recurrence import backward_affine
+from isjax.types import Flags, Scalar, Series
+
+__all__ = [
+    "VTraceOutput",
+    "leaky_vtrace",
+    "leaky_vtrace_td_error_and_advantage",
+    "vtrace",
+    "vtrace_td_error_and_advantage",
+]
+
+
+class VTraceOutput(NamedTuple):
+    """What an actor-critic needs, each `[T, *B]`."""
+
+    errors: Series
+    """`v_s − V(s)`: the corrected target minus the value."""
+    pg_advantage: Series
+    """The factor of `∇log π` in the policy gradient, the clipped ratio included; gradients flow through it."""
+    q_estimate: Series
+    """`r + γ [λ v_{s+1} + (1 − λ) V(s_{s+1})]`."""
+
+
+def vtrace(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    rho_tm1: Series,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho_threshold: Scalar = 1.0,
+    stop_target_gradients: bool | jax.Array = True,
+    sample_mask: Flags | None = None,
+    *,
+    same_episode_t: Flags | None = None,
+) -> Series:
+    """V-trace errors `v_s − V(s)` from ratios: `leaky_vtrace` with α = 1.
+
+    Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, eq. 1, with c̄ = 1.
+
+    >>> v = jnp.array([1.0, 1.0]); r = jnp.array([0.0, 2.0]); d = jnp.array([1.0, 0.0])
+    >>> vtrace(v, v, r, d, jnp.ones(2))
+    Array([1., 1.], dtype=float32)
+    """
+    return leaky_vtrace(
+        v_tm1,
+        v_t,
+        r_t,
+        discount_t,
+        rho_tm1,
+        1.0,
+        lambda_,
+        clip_rho_threshold,
+        stop_target_gradients,
+        sample_mask,
+        same_episode_t=same_episode_t,
+    )
+
+
+def leaky_vtrace(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    rho_tm1: Series,
+    alpha_: Scalar = 1.0,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho_threshold: Scalar = 1.0,
+    stop_target_gradients: bool | jax.Array = True,
+    sample_mask: Flags | None = None,
+    *,
+    same_episode_t: Flags | None = None,
+) -> Series:
+    """The errors of `leaky_vtrace_td_error_and_advantage` alone; `alpha_` is its `alpha`.
+
+    >>> zero, one = jnp.zeros(1), jnp.ones(1)
+    >>> leaky_vtrace(zero, zero, one, one, 3.0 * one, 0.5)
+    Array([2.], dtype=float32)
+    """
+    return leaky_vtrace_td_error_and_advantage(
+        v_tm1,
+        v_t,
+        r_t,
+        discount_t,
+        rho_tm1,
+        alpha_,
+        lambda_,
+        clip_rho_threshold,
+        stop_target_gradients=stop_target_gradients,
+        sample_mask=sample_mask,
+        same_episode_t=same_episode_t,
+    ).errors
+
+
+def vtrace_td_error_and_advantage(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    rho_tm1: Series,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho_threshold: Scalar = 1.0,
+    clip_pg_rho_threshold: Scalar = 1.0,
+    stop_target_gradients: bool | jax.Array = True,
+    sample_mask: Flags | None = None,
+    *,
+    same_episode_t: Flags | None = None,
+) -> VTraceOutput:
+    """V-trace errors, advantages and action values: `leaky_vtrace_td_error_and_advantage` with α = 1.
+
+    Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, eq. 1 and section 4.2.
+
+    >>> v = jnp.array([1.0, 1.0]); r = jnp.array([0.0, 2.0]); d = jnp.array([1.0, 0.0])
+    >>> vtrace_td_error_and_advantage(v, v, r, d, jnp.ones(2)).pg_advantage
+    Array([1., 1.], dtype=float32)
+    """
+    return leaky_vtrace_td_error_and_advantage(
+        v_tm1,
+        v_t,
+        r_t,
+        discount_t,
+        rho_tm1,
+        1.0,
+        lambda_,
+        clip_rho_threshold,
+        clip_pg_rho_threshold,
+        stop_target_gradients,
+        sample_mask,
+        same_episode_t=same_episode_t,
+    )
+
+
+def leaky_vtrace_td_error_and_advantage(
+    v_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    rho_tm1: Series,
+    alpha: Scalar = 1.0,
+    lambda_: Scalar | Series = 1.0,
+    clip_rho_threshold: Scalar = 1.0,
+    clip_pg_rho_threshold: Scalar = 1.0,
+    stop_target_gradients: bool | jax.Array = True,
+    sample_mask: Flags | None = None,
+    *,
+    same_episode_t: Flags | None = None,
+) -> VTraceOutput:
+    """Errors, advantages and action values of V-trace with ratios `(1 − α) ρ + α min(clip, ρ)`.
+
+    Zahavy et al. 2020, https://arxiv.org/abs/2002.12928, with c̄ = 1; α = 1 is V-trace.
+
+    Args:
+      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_t: `[T, *B]`, values of the states actually reached.
+      r_t: `[T, *B]`, rewards.
+      discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
+      rho_tm1: `[T, *B]`, `π(a|s) / μ(a|s)`, at least 0.
+      alpha: α in [0, 1], may be traced.
+      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
+      clip_rho_threshold: ρ̄.
+      clip_pg_rho_threshold: bounds the ratio of the policy gradient.
+      stop_target_gradients: the targets `v_s` are constants: gradients reach the values otherwise only.
+      sample_mask: `[T, *B]`; a row where it is false takes over the error of the next row.
+      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row
+        bootstraps from `v_t`, and nothing of what comes later enters it.
+
+    Raises:
+      ValueError: the shapes differ, or there is no row.
+      TypeError: an array is not floating, or a flag is not boolean.
+    """
+    v_tm1, v_t, r_t, discount_t, rho_tm1 = series(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, rho_tm1=rho_tm1)
+    check_same_shape(v_tm1=v_tm1, sample_mask=sample_mask, same_episode_t=same_episode_t)
+    check_flags(sample_mask=sample_mask, same_episode_t=same_episode_t)
+    lambda_ = along_time(v_tm1, lambda_=lambda_)
+    gain = discount_t * lambda_ * _leaky(rho_tm1, 1.0, alpha)
+    bias = _leaky(rho_tm1, clip_rho_threshold, alpha) * (r_t + discount_t * v_t - v_tm1)
+    if sample_mask is not None:
+        gain = jnp.where(sample_mask, gain, 1.0)
+        bias = jnp.where(sample_mask, bias, 0.0)
+    if same_episode_t is not None:
+        gain = jnp.where(same_episode_t, gain, 0.0)
+    errors = backward_affine(gain, bias)
+    errors = jnp.where(stop_target_gradients, jax.lax.stop_gradient(errors + v_tm1) - v_tm1, errors)
+
+    # λ v_{s+1} + (1 − λ) V(s_{s+1}): rlax reads both off the next row, which another episode may own.
+    bootstrap = lambda_ * _next_row(errors + v_tm1, v_t) + (1.0 - lambda_) * _next_row(v_tm1, v_t)
+    if same_episode_t is not None:
+        bootstrap = jnp.where(same_episode_t, bootstrap, v_t)
+    q_estimate = r_t + discount_t * bootstrap
+    pg_advantage = _leaky(rho_tm1, clip_pg_rho_threshold, alpha) * (q_estimate - v_tm1)
+    return VTraceOutput(errors, pg_advantage, q_estimate)
+
+
+def _leaky(rho: Series, clip: Scalar, alpha: Scalar) -> Series:
+    """`(1 − α) ρ + α min(clip, ρ)`, finite for ρ from 0 to infinity."""
+    rho = jnp.minimum(rho, math.exp(MAX_LOG_RATIO))
+    return (1.0 - alpha) * rho + alpha * jnp.minimum(rho, clip)
+
+
+def _next_row(x_t: Series, last: Series) -> Series:
+    """`x_{t+1}`, and the last row of `last` at the end."""
+    return jnp.concatenate([x_t[1:], last[-1:]])

@@ -1,0 +1,43 @@
+"""Defaults by environment and algorithm: the one place where tuned settings stand."""
+
+import dataclasses
+from typing import Any
+
+from isjax.learner.config import Config, Hyper
+
+_FAMILIES: dict[str, tuple[str, ...]] = {
+    "CartPole": ("CartPole-v1",),
+    "MinAtar": (
+        "Asterix-MinAtar",
+        "Breakout-MinAtar",
+        "Freeway-MinAtar",
+        "Seaquest-MinAtar",
+        "SpaceInvaders-MinAtar",
+    ),
+}
+
+_SETTINGS: dict[str, dict[str, Any]] = {
+    # At most two episodes of CartPole end within 16 steps (the shortest takes 8), so that two draws are exact.
+    "CartPole": dict(resets_per_unroll=2),
+    "MinAtar": dict(steps=10_000_000),
+}
+
+
+def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
+    """The settings that a run of `algorithm` on `env` starts from.
+
+    Args:
+      env: environment id; one that has no entry gets the general defaults.
+      algorithm: name of the objective.
+
+    Returns:
+      `(Config, Hyper)`.
+
+    >>> defaults("CartPole-v1")[0].steps
+    500000
+    """
+    family = next((name for name, members in _FAMILIES.items() if env in members), None)
+    settings = _SETTINGS.get(family, {})
+    static = {field.name for field in dataclasses.fields(Config)}
+    config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
+    return config, Hyper(**{k: v for k, v in settings.items() if k not in static})

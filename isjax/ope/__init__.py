@@ -1,0 +1,41 @@
+"""The value of a policy from episodes that another one left behind: estimates and their intervals."""
+
+from isjax.ope.episodes import Episodes, Estimate, from_visits, n_step_episodes
+from isjax.ope.intervals import (
+    bootstrap_interval,
+    empirical_bernstein_interval,
+    normal_interval,
+    student_interval,
+)
+from isjax.ope.magic import magic
+from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
+from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.trajectory import (
+    discounting_aware_is,
+    ordinary_is,
+    truncated_is,
+    weighted_discounting_aware_is,
+    weighted_is,
+)
+
+__all__ = [
+    "Episodes",
+    "Estimate",
+    "bootstrap_interval",
+    "discounting_aware_is",
+    "doubly_robust",
+    "empirical_bernstein_interval",
+    "from_visits",
+    "magic",
+    "n_step_episodes",
+    "normal_interval",
+    "ordinary_is",
+    "per_decision_is",
+    "student_interval",
+    "truncated_is",
+    "weighted_discounting_aware_is",
+    "weighted_doubly_robust",
+    "weighted_is",
+    "weighted_per_decision_is",
+    "weighted_per_decision_is_ratio_form",
+]

@@ -1,0 +1,92 @@
+"""Where curves go besides the run folder. Each needs an optional package, imported when it is asked for."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+
+from isjax.run.progress import middle_mean
+
+
+class Sink(Protocol):
+    """Takes a few numbers a chunk."""
+
+    def write(self, env_steps: int, scalars: dict[str, float]) -> None:
+        """`scalars` after `env_steps` steps of each learner."""
+        ...
+
+    def close(self) -> None:
+        """Everything written is on its way."""
+        ...
+
+
+class TensorBoard:
+    """Event files in `folder/tensorboard`."""
+
+    def __init__(self, folder: Path, env_steps: int) -> None:
+        package = _package("tensorboardX", extra="tensorboard")
+        self._writer = package.SummaryWriter(str(folder / "tensorboard"), purge_step=env_steps + 1)
+
+    def write(self, env_steps: int, scalars: dict[str, float]) -> None:
+        """One event a scalar."""
+        for name, x in scalars.items():
+            self._writer.add_scalar(name, x, env_steps)
+
+    def close(self) -> None:
+        """Flushes the file."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, the same one when the run is resumed."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        package = _package("wandb", extra="wandb")
+        name = f"{folder.name}-{settings['id']}"
+        self._run = package.init(
+            project="isjax", id=settings["id"], name=name, dir=str(folder), config=settings, resume="allow"
+        )
+
+    def write(self, env_steps: int, scalars: dict[str, float]) -> None:
+        """One row."""
+        self._run.log(scalars, step=env_steps)
+
+    def close(self) -> None:
+        """Uploads the rest."""
+        self._run.finish()
+
+
+def check_sink(name: str) -> None:
+    """Raises `ValueError` if the package of that sink is not installed."""
+    if name != "none":
+        _package({"tensorboard": "tensorboardX", "wandb": "wandb"}[name], extra=name)
+
+
+def make_sink(name: str, folder: Path, settings: dict[str, Any], env_steps: int) -> Sink | None:
+    """The sink of that name, going on after `env_steps`; `None` for "none"."""
+    if name == "tensorboard":
+        return TensorBoard(folder, env_steps)
+    if name == "wandb":
+        return WeightsAndBiases(folder, settings)
+    return None
+
+
+def scalars(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """A chunk's metrics `[L]` as one number each, over the learners alive: interquartile means, or extremes."""
+    alive = metrics["alive"]
+    result = {"alive": float(alive.sum())}
+    for name, x in metrics.items():
+        counted = x[alive & np.isfinite(x)]
+        if np.issubdtype(x.dtype, np.floating) and counted.size:
+            reduce = {"ratio/min": np.min, "ratio/max": np.max}.get(name, middle_mean)
+            result[name] = float(reduce(counted))
+    return result
+
+
+def _package(name: str, *, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"sink {extra} needs the package {name}: pip install 'isjax[{extra}]'.") from error

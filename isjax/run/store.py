@@ -1,0 +1,180 @@
+"""The run folder and its JSON files. Every file appears whole or not at all."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import numpy as np
+
+import isjax
+from isjax.learner.config import Config, Hyper
+
+CONFIG, SUMMARY, METRICS, REPORT, CHECKPOINTS = (
+    "config.json",
+    "summary.json",
+    "metrics.parquet",
+    "report.html",
+    "checkpoints",
+)
+ROWS = 100
+"""About how many rows a learner's table has, unless `log_every` says otherwise."""
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything that decides the numbers of a run: two runs of one plan write the same table."""
+
+    config: Config
+    hyper: Hyper
+    learners: int = 64
+    seed: int = 0
+    log_every: int = 0
+    """Updates per row; 0 chooses so that there are about 100 rows."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("learners", 1), ("seed", 0), ("log_every", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, but it is {getattr(self, name)}.")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be less than 2^32, but it is {self.seed}.")
+
+    @property
+    def chunk(self) -> int:
+        """Updates per row, and per call of the compiled program."""
+        return self.log_every or -(-self.config.updates // ROWS)
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan in types that JSON knows."""
+        plan = {
+            "config": dataclasses.asdict(self.config),
+            "hyper": {name: np.asarray(x, float).tolist() for name, x in vars(self.hyper).items()},
+            "learners": self.learners,
+            "seed": self.seed,
+            "log_every": self.chunk,
+        }
+        return json.loads(json.dumps(plan))
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Plan":
+        """The plan that `as_json` gave.
+
+        Raises:
+          ValueError: its fields are not those of this version.
+        """
+        settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["config"].items()}
+        try:
+            config, hyper = Config(**settings), Hyper(**saved["hyper"])
+        except TypeError as error:
+            raise ValueError(f"{CONFIG} was written by another version of isjax: {error}.") from error
+        return cls(config=config, hyper=hyper, **{name: saved[name] for name in ("learners", "seed", "log_every")})
+
+    def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
+        """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
+        here, there = _flat(self.as_json()), _flat({name: saved.get(name) for name in self.as_json()})
+        for name in here | there:
+            if here.get(name) != there.get(name):
+                return name, there.get(name), here.get(name)
+        return None
+
+
+def free_folder(plan: Plan, root: Path = Path("runs")) -> Path:
+    """`root/<env>-<algorithm>-<seed>`, with a number behind it if that is taken."""
+    first = root / f"{plan.config.env}-{plan.config.algorithm}-{plan.seed}"
+    path, number = first, 2
+    while path.exists():
+        path, number = Path(f"{first}-{number}"), number + 1
+    return path
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a run was started in this folder."""
+    return (path / CONFIG).exists()
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes JSON; what is not a finite number becomes null."""
+    with replacing(path) as file:
+        file.write(json.dumps(_finite(content), indent=2, allow_nan=False).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file.
+
+    Raises:
+      ValueError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} holds no run: {path.name} is missing.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}.") from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which takes the place of `path` once it is complete and on disk."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the folder for this process; the system lets go of it however the process ends.
+
+    Raises:
+      ValueError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # a system without such locks
+        yield
+        return
+    with (path / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{path} is in use: another process trains in it.") from None
+        yield
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of this package, and of those that decide its numbers."""
+    return {"python": platform.python_version(), "isjax": isjax.__version__} | {
+        name: importlib.metadata.version(name) for name in _PACKAGES
+    }
+
+
+def device_name(devices: list[jax.Device]) -> str:
+    """What the run computes on, in words."""
+    kind = devices[0].device_kind
+    return f"{len(devices)} × {kind}" if kind != "cpu" else f"cpu, {len(devices)} of {os.cpu_count()} cores"
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    flat = {name: x for name, x in tree.items() if not isinstance(x, dict)}
+    return flat | {name: x for inner in tree.values() if isinstance(inner, dict) for name, x in inner.items()}
+
+
+def _finite(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {name: _finite(value) for name, value in x.items()}
+    if isinstance(x, list | tuple):
+        return [_finite(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x

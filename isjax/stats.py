@@ -1,0 +1,193 @@
+"""Statistics over learners or episodes: the interquartile mean, and bootstrap intervals from an explicit key."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr, ndtri
+
+from isjax._checks import describe, precise
+from isjax.types import Key, Tree
+
+Statistic: TypeAlias = Callable[[Any], jax.Array]
+"""A pure function of a sample (a tree of arrays `[N, ...]`), with one array as its result."""
+METHODS = ("percentile", "bca")
+ELEMENTS_AT_ONCE = 2**22
+"""How many numbers of resampled data are held at a time: 16 MiB in float32."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval, both ends of the shape of what is estimated."""
+
+    low: jax.Array
+    high: jax.Array
+
+
+def interquartile_mean(x: jax.Array, axis: int | None = 0) -> jax.Array:
+    """The mean of the middle half: the lowest and the highest `⌊N / 4⌋` of `N` numbers are left out.
+
+    Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3; the same as
+    `scipy.stats.trim_mean(x, 0.25)`.
+
+    Args:
+      x: any shape, floating. One NaN among the `N` gives NaN: a diverged learner is not the best one.
+        Leave such learners out beforehand, and say so.
+      axis: the axis along which the `N` numbers lie; `None` for all of `x`.
+
+    Returns:
+      The shape of `x` without `axis`.
+
+    Raises:
+      ValueError: `x` is a scalar or has no numbers along `axis`.
+      TypeError: `x` is not floating.
+
+    >>> interquartile_mean(jnp.array([0.0, 1.0, 2.0, 1000.0]))
+    Array(1.5, dtype=float32)
+    """
+    (x,) = precise(x=x)
+    if axis is None:
+        x, axis = x.reshape(-1), 0
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
+        raise ValueError(f"x must have numbers along axis {axis}, but its shape is {list(x.shape)}.")
+    n = x.shape[axis]
+    middle = jax.lax.slice_in_dim(jnp.sort(x, axis), n // 4, n - n // 4, axis=axis % x.ndim)
+    return jnp.where(jnp.any(jnp.isnan(x), axis), jnp.nan, jnp.mean(middle, axis))
+
+
+def bootstrap_interval(
+    key: Key,
+    x: Tree,
+    statistic: Statistic,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    method: str = "percentile",
+    stratified: bool = False,
+) -> Interval:
+    """A bootstrap confidence interval of any statistic: rows of `x` are drawn anew, with replacement.
+
+    Efron & Tibshirani 1993, sections 13.3 (percentile) and 14.3 (BCa). For the result of a sweep, `x` holds
+    one return a learner and the statistic is `interquartile_mean`. Memory stays bounded: resamples are
+    taken in chunks of about 16 MiB, or one by one if a single resample is larger.
+
+    Args:
+      key: a typed key, `jax.random.key(seed)`; the interval is a function of it.
+      x: an array `[N, ...]` or a tree of such arrays, whose rows are drawn together.
+      statistic: a pure function of the sample. A function that lives in a module is compiled once; a lambda
+        is compiled at every call.
+      level: the coverage aimed at, in (0, 1).
+      resamples: how many samples are drawn.
+      method: "percentile", or "bca": corrected for bias and skewness, at the cost of `N` more evaluations.
+      stratified: each column of `[N, M, ...]` is drawn on its own, as for `N` learners on each of `M` tasks.
+
+    Returns:
+      `Interval(low, high)`, each of the shape of the statistic.
+
+    Raises:
+      ValueError: an argument is out of range or of the wrong shape; `key` is not a single typed key.
+
+    >>> low, high = bootstrap_interval(jax.random.key(0), jnp.arange(9.0), interquartile_mean)
+    >>> bool(low < 4.0) and bool(high > 4.0)
+    True
+    """
+    _check_options(key, level, resamples, method)
+    _check_rows(x, stratified, method)
+    return _interval(key, x, statistic, level, resamples, method, stratified)
+
+
+def check_level(level: float) -> None:
+    """Raises `ValueError` unless `level` lies strictly between 0 and 1."""
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level must lie in (0, 1), but it is {level}.")
+
+
+def _check_options(key: Key, level: float, resamples: int, method: str) -> None:
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        raise ValueError("key must be a single typed key, as jax.random.key(seed) makes it.")
+    check_level(level)
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, but it is {resamples}.")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, but it is {method!r}.")
+
+
+def _check_rows(x: Tree, stratified: bool, method: str) -> None:
+    leaves = {f"x{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(x)}
+    if not leaves:
+        raise ValueError("x must hold at least one array [N, ...], but it is empty.")
+    shapes = {jnp.shape(leaf)[: 1 + stratified] for leaf in leaves.values()}
+    (shared,) = shapes if len(shapes) == 1 else ((),)
+    if len(shared) < 1 + stratified or 0 in shared:
+        axes = "[N, M, ...]" if stratified else "[N, ...]"
+        raise ValueError(f"x must be {axes} with the same axes throughout, but got: {describe(**leaves)}.")
+    if method == "bca" and (stratified or shared[0] < 2):
+        raise ValueError(f"method 'bca' needs x [N, ...] with N ≥ 2, unstratified, but got: {describe(**leaves)}.")
+
+
+def _map_over_samples(evaluate: Callable[[Any], jax.Array], over: jax.Array, x: Tree) -> jax.Array:
+    """`evaluate` for each of `over`, as many at once as fit into the bound on memory."""
+    size = sum(leaf.size for leaf in jax.tree.leaves(x))
+    return jax.lax.map(evaluate, over, batch_size=max(1, min(len(over), ELEMENTS_AT_ONCE // max(size, 1))))
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
+def _interval(
+    key: Key, x: Tree, statistic: Statistic, level: float, resamples: int, method: str, stratified: bool
+) -> Interval:
+    drawn = _resampled(key, x, statistic, resamples, stratified)
+    drawn = drawn.astype(jnp.promote_types(drawn.dtype, jnp.float32))
+    low = jnp.full(drawn.shape[1:], (1.0 - level) / 2.0, drawn.dtype)
+    high = 1.0 - low
+    if method == "bca":
+        low, high = _corrected_levels(statistic(x), drawn, _leave_one_out(x, statistic), low)
+    return Interval(_quantile(drawn, low), _quantile(drawn, high))
+
+
+def _resampled(key: Key, x: Tree, statistic: Statistic, resamples: int, stratified: bool) -> jax.Array:
+    """The statistic of every resample, `[resamples, ...]`."""
+    rows = jax.tree.leaves(x)[0].shape[: 1 + stratified]
+    columns = (jnp.arange(rows[1])[None],) if stratified else ()
+
+    def once(one_key: Key) -> jax.Array:
+        index = jax.random.randint(one_key, rows, 0, rows[0])
+        return statistic(jax.tree.map(lambda leaf: leaf[(index, *columns)], x))
+
+    return _map_over_samples(once, jax.random.split(key, resamples), x)
+
+
+def _leave_one_out(x: Tree, statistic: Statistic) -> jax.Array:
+    """The statistic of every sample that lacks one row, `[N, ...]`: the jackknife."""
+    n = jax.tree.leaves(x)[0].shape[0]
+    others = jnp.arange(n - 1)
+
+    def without(row: jax.Array) -> jax.Array:
+        index = others + (others >= row)
+        return statistic(jax.tree.map(lambda leaf: leaf[index], x))
+
+    return _map_over_samples(without, jnp.arange(n), x)
+
+
+def _corrected_levels(
+    observed: jax.Array, drawn: jax.Array, jackknife: jax.Array, tail: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The levels at which BCa reads the resamples' quantiles (Efron & Tibshirani 1993, eq. 14.9–14.15)."""
+    half = 0.5 / drawn.shape[0]
+    below = jnp.mean(drawn < observed[None], 0) + 0.5 * jnp.mean(drawn == observed[None], 0)
+    bias = ndtri(jnp.clip(below, half, 1.0 - half))
+    influence = jnp.mean(jackknife, 0, keepdims=True) - jackknife
+    spread = jnp.sum(influence**2, 0) ** 1.5
+    skew = jnp.where(spread > 0, jnp.sum(influence**3, 0) / jnp.where(spread > 0, spread, 1.0), 0.0) / 6.0
+
+    def corrected(level: jax.Array) -> jax.Array:
+        z = bias + ndtri(level)
+        return ndtr(bias + z / (1.0 - skew * z))
+
+    return corrected(tail), corrected(1.0 - tail)
+
+
+def _quantile(drawn: jax.Array, level: jax.Array) -> jax.Array:
+    """`drawn` `[R, ...]` at one level for each of its columns: interpolated, as `jnp.quantile` does by default."""
+    flat = jax.vmap(jnp.quantile, (1, 0))(drawn.reshape(drawn.shape[0], -1), level.reshape(-1))
+    return flat.reshape(drawn.shape[1:])

@@ -1,0 +1,98 @@
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isjax.learner import Config, make_learner
+from isjax.learner.distributions import Categorical, Gaussian
+from isjax.learner.environments import adapt, make_environment
+from tests.learner.probes import Duck, Probe
+
+
+@pytest.mark.parametrize("env", gymnax.registered_envs)
+def test_every_registered_environment_trains(env):
+    config = Config(env=env, num_envs=2, unroll_length=3, torso=(8,), evaluation_episodes=2)
+    try:
+        learner = make_learner(config)
+    except ValueError as error:
+        if env == "MNISTBandit-bsuite":
+            assert "downloads its data" in str(error)
+            assert "\n" not in str(error)
+            return
+        raise
+    with jax.numpy_rank_promotion("allow"):  # some environments of gymnax rely on it
+        state = learner.init(jax.random.key(0))
+        update = jax.jit(learner.update)
+        for _ in range(2):
+            state, metrics = update(state)
+    assert metrics["alive"]
+    assert metrics["env_steps"] == 12
+    assert all(np.isfinite(x) for name, x in metrics.items() if name != "episode_return")
+
+
+def test_an_unknown_environment_is_answered_with_near_matches():
+    with pytest.raises(ValueError, match=r"'CartPol-v1'; did you mean CartPole-v1"):
+        make_environment("CartPol-v1")
+
+
+def test_a_five_value_step_is_refused():
+    with pytest.raises(ValueError, match=r"Duck.step must return .* returns 5 values"):
+        adapt(Duck(Probe(), five_values=True))
+
+
+def test_a_step_without_final_observation_is_refused():
+    with pytest.raises(ValueError, match=r"final_observation"):
+        adapt(Duck(Probe(), drop_final=True))
+
+
+def test_an_action_space_that_is_neither_discrete_nor_box_is_refused():
+    probe = Probe()
+    probe.action_space = lambda params=None: gymnax.environments.spaces.Tuple(())
+    with pytest.raises(TypeError, match=r"Discrete or Box"):
+        adapt(probe)
+
+
+def test_spaces_become_distributions():
+    assert adapt(*make_environment("Acrobot-v1")).actions == Categorical(3)
+    assert adapt(*make_environment("Pendulum-v1"), box_actions="clip").actions == Gaussian(
+        (1,), (-2.0,), (2.0,), "clip"
+    )
+
+
+def test_integer_observations_are_one_hot_and_others_are_cast():
+    rooms = adapt(*make_environment("FourRooms-misc"))
+    encoded = rooms.encode(jnp.array([[1, 11, 4, 1]]))
+    assert encoded.shape == (1, 4 * 11)
+    np.testing.assert_array_equal(np.flatnonzero(encoded), [0, 11 + 10, 22 + 3, 33])
+    lake = adapt(*make_environment("FrozenLake-misc"))
+    np.testing.assert_array_equal(lake.encode(jnp.array([3]))[0], np.eye(16)[3])
+    assert adapt(*make_environment("Breakout-MinAtar")).encode(jnp.zeros((1, 10, 10, 4))).shape == (1, 10, 10, 4)
+
+
+@pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
+def test_stepping_onto_drawn_resets_equals_the_step_of_gymnax(ends):
+    """The same actions and resets through gymnax's own step and through ours."""
+    probe = Probe(3, ends=ends)
+    ours, theirs = adapt(probe), adapt(Duck(probe))
+    assert ours.takes_fresh
+    assert not theirs.takes_fresh
+    observation, state = ours.reset(jax.random.key(3))
+    observation_2, state_2 = observation, state
+    for t in range(8):
+        key = jax.random.fold_in(jax.random.key(7), t)
+        fresh = ours.reset(jax.random.split(key)[1])
+        step = ours.step(key, state, jnp.int32(0), fresh)
+        step_2 = theirs.step(key, state_2, jnp.int32(0), None)
+        jax.tree.map(np.testing.assert_array_equal, step, step_2)
+        state, state_2 = step.state, step_2.state
+
+
+def test_an_episode_that_terminates_at_its_time_limit_is_terminated_and_not_truncated():
+    probe = adapt(Probe(2, ends="both"))
+    observation, state = probe.reset(jax.random.key(0))
+    fresh = (observation, state)
+    step = probe.step(jax.random.key(0), state, jnp.int32(0), fresh)
+    step = probe.step(jax.random.key(0), step.state, jnp.int32(0), fresh)
+    assert step.terminated
+    assert not step.truncated

@@ -1,0 +1,266 @@
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.environments import adapt
+from isjax.learner.learner import _Program
+from isjax.types import Terms
+from tests.learner.probes import Duck, Probe
+
+SMALL = Config(num_envs=4, unroll_length=5, torso=(8,), evaluation_episodes=3)
+
+
+class Pair(NamedTuple):
+    init: object
+    apply: object
+
+
+def _climb(terms: Terms, hyper: Hyper):
+    """A loss under which every gradient step adds the learning rate to the value's bias."""
+    return -jnp.mean(terms.v_tm1), {"ratio/max": jnp.exp(jnp.max(terms.log_pi_tm1 - terms.log_mu_tm1))}
+
+
+def _logit(key, observation):
+    return {"w": jnp.zeros(())}
+
+
+def _logit_apply(params, observation):
+    """Logits [w, 0] and value w, whatever is seen: what acted can be read off the ratio."""
+    w = jnp.broadcast_to(params["w"], observation.shape[:1])
+    return jnp.stack([w, jnp.zeros_like(w)], axis=1), w
+
+
+CLIMBING = Hyper(learning_rate=0.5, learning_rate_end=1.0, max_grad_norm=1e9)
+
+
+def _climbing(**settings):
+    config = dataclasses.replace(SMALL, optimizer="sgd", **settings)
+    return make_learner(config, environment=Probe(3), network=Pair(_logit, _logit_apply), objective=_climb)
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+def test_on_policy_every_log_ratio_is_exactly_zero(env):
+    learner = make_learner(dataclasses.replace(SMALL, env=env))
+    state = learner.init(jax.random.key(0))
+    update = jax.jit(learner.update)
+    for _ in range(4):
+        state, metrics = update(state)
+        assert metrics["ratio/min"] == metrics["ratio/max"] == metrics["ratio/ess_fraction"] == 1.0
+        assert metrics["ratio/kl_k1"] == metrics["ratio/kl_k3"] == metrics["ratio/lag"] == 0.0
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "MountainCarContinuous-v0"])
+@pytest.mark.parametrize("box_actions", ["tanh", "clip"])
+def test_the_stored_log_probability_is_that_of_the_policy_that_acted(env, box_actions):
+    """On-policy, learning recomputes what acting stored, up to the rounding of another batch size."""
+    config = dataclasses.replace(SMALL, env=env, actor_lag=1, box_actions=box_actions, normalize_observations=True)
+    learner = make_learner(
+        config, objective=lambda t, h: (jnp.sum(t.v_tm1), {"gap": jnp.max(jnp.abs(t.log_pi_tm1 - t.log_mu_tm1))})
+    )
+    _, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))
+    assert metrics["gap"] < 1e-5
+
+
+@pytest.mark.parametrize("lag", [1, 3])
+def test_the_acting_policy_lags_by_exactly_so_many_updates(lag):
+    learner = _climbing(actor_lag=lag)
+    state = learner.init(jax.random.key(0), CLIMBING)
+    update = jax.jit(learner.update)
+    for u in range(7):
+        state, metrics = update(state)
+        w, acted = 0.5 * u, 0.5 * max(u - lag, 0)
+        favored, other = (jax.nn.sigmoid(s * w) / jax.nn.sigmoid(s * acted) for s in (1, -1))
+        assert metrics["ratio/lag"] == min(u, lag)
+        assert any(np.isclose(metrics["ratio/max"], x, rtol=1e-5) for x in (favored, other)), u
+
+
+def test_epochs_and_minibatches_take_so_many_steps_and_recompute_the_ratio():
+    learner = _climbing(epochs=3, minibatches=2)
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0), CLIMBING))
+    np.testing.assert_allclose(state.params["w"], 6 * 0.5)
+    assert metrics["ratio/max"] > 1.5
+
+
+def test_every_epoch_uses_every_environment_once():
+    program = _Program(dataclasses.replace(SMALL, epochs=3, minibatches=2), adapt(Probe()), None, None)
+    order = jnp.arange(4)[None]
+    groups = program.minibatches({"b": order}, jax.random.key(0))["b"]
+    assert groups.shape == (6, 1, 2)
+    np.testing.assert_array_equal(np.sort(groups.reshape(3, 4), axis=1), np.tile(np.arange(4), (3, 1)))
+    assert len({tuple(np.asarray(g)) for g in groups.reshape(3, 4)}) > 1
+
+
+@pytest.mark.parametrize("wrap", [lambda p: p, Duck])
+def test_at_a_time_limit_the_value_is_that_of_the_state_reached(wrap):
+    """V = 10·time/length, readable off the observation: 10 at the limit, 0 after the reset."""
+    network = Pair(lambda k, o: {"w": jnp.ones(())}, lambda p, o: (jnp.zeros((o.shape[0], 2)), p["w"] * 10.0 * o[:, 1]))
+    kept = {}
+
+    def objective(terms, hyper):
+        jax.debug.callback(lambda t: kept.update(t._asdict()), terms)
+        return jnp.sum(terms.v_tm1), {}
+
+    config = dataclasses.replace(SMALL, unroll_length=7)
+    learner = make_learner(config, environment=wrap(Probe(2, ends="truncated")), network=network, objective=objective)
+    state, _ = learner.update(learner.init(jax.random.key(0)))
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    np.testing.assert_allclose(kept["v_t"][:, 0], [5, 10, 5, 10, 5, 10, 5])
+    np.testing.assert_allclose(kept["v_tm1"][:, 0], [0, 5, 0, 5, 0, 5, 0])
+    np.testing.assert_array_equal(kept["same_episode_t"][:, 0], [1, 0, 1, 0, 1, 0, 1])
+    np.testing.assert_allclose(kept["discount_t"], 0.99)
+
+
+def test_a_learner_that_diverges_is_frozen_and_says_when():
+    learner = _climbing()
+    state = learner.init(jax.random.key(0), CLIMBING.replace(learning_rate=3e38))
+    update = jax.jit(learner.update)
+    for _ in range(4):
+        before = state
+        state, metrics = update(state)
+    assert not state.alive
+    assert not metrics["alive"]
+    assert state.died_at == 2
+    assert np.isfinite(state.params["w"])
+    jax.tree.map(np.testing.assert_array_equal, jax.random.key_data(before.key), jax.random.key_data(state.key))
+    jax.tree.map(np.testing.assert_array_equal, before.replace(key=None), state.replace(key=None))
+
+
+def test_an_nnx_module_serves_as_network_through_split_and_merge():
+    class Module(nnx.Module):
+        def __init__(self, features, rngs):
+            self.hidden = nnx.Linear(features, 8, rngs=rngs)
+            self.heads = nnx.Linear(8, 3, rngs=rngs)
+
+        def __call__(self, x):
+            heads = self.heads(nnx.tanh(self.hidden(x)))
+            return heads[:, :2], heads[:, 2]
+
+    graph = nnx.split(Module(4, nnx.Rngs(0)))[0]
+    network = Pair(
+        lambda key, observation: nnx.split(Module(observation.shape[1], nnx.Rngs(key)))[1],
+        lambda params, observation: nnx.merge(graph, params)(observation),
+    )
+    learner = make_learner(SMALL, network=network)
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))
+    assert metrics["alive"]
+    assert metrics["loss/grad_norm"] > 0
+
+
+def test_normalization_statistics_follow_what_the_learner_saw():
+    config = dataclasses.replace(SMALL, env="Pendulum-v1", normalize_observations=True, normalize_rewards=True)
+    learner = make_learner(config)
+    update = jax.jit(learner.update)
+    state = learner.init(jax.random.key(0))
+    for _ in range(3):
+        state, metrics = update(state)
+    assert state.observation_moments.count == state.return_moments.count == 60
+    assert state.return_moments.variance > 1.0
+    assert metrics["ratio/max"] == 1.0
+
+
+def test_evaluation_plays_each_episode_once_to_its_end():
+    learner = make_learner(SMALL, environment=Probe(4, ends="truncated"))
+    evaluation = jax.jit(learner.evaluate)(learner.init(jax.random.key(0)), jax.random.key(1))
+    np.testing.assert_array_equal(evaluation.episode_return, [4.0] * 3)
+    np.testing.assert_array_equal(evaluation.length, [4] * 3)
+
+
+def test_evaluation_uses_the_parameters_after_the_update_and_its_own_keys():
+    learner = _climbing()
+    environment = Probe(4, reward="action")
+    learner = make_learner(
+        dataclasses.replace(SMALL, optimizer="sgd"),
+        environment=environment,
+        network=Pair(
+            _logit, lambda p, o: (jnp.stack([0 * o[:, 0] - p["w"] + 0.1, 0 * o[:, 0]], 1), p["w"] + 0 * o[:, 0])
+        ),
+        objective=_climb,
+    )
+    state = learner.init(jax.random.key(0), CLIMBING)
+    assert learner.evaluate(state, jax.random.key(1)).episode_return.sum() == 0
+    after, _ = learner.update(state)
+    assert learner.evaluate(after, jax.random.key(1)).episode_return.sum() == 12
+    np.testing.assert_array_equal(after.update, 1)
+
+
+def test_jit_changes_nothing_and_compiles_once():
+    learner = make_learner(SMALL)
+    state = learner.init(jax.random.key(0))
+    traces = []
+    update = jax.jit(lambda s: (traces.append(1), learner.update(s))[1])
+    once, metrics = update(state)
+    update(once)
+    assert len(traces) == 1
+    with jax.disable_jit(False):
+        eager, metrics_eager = learner.update(state)
+    for name in metrics:
+        np.testing.assert_allclose(metrics[name], metrics_eager[name], rtol=2e-4, atol=1e-5, err_msg=name)
+
+
+def test_the_learning_rate_is_annealed_to_its_end():
+    learner = make_learner(
+        dataclasses.replace(SMALL, optimizer="sgd", steps=80),
+        environment=Probe(3),
+        network=Pair(_logit, _logit_apply),
+        objective=_climb,
+    )
+    state = learner.init(jax.random.key(0), CLIMBING.replace(learning_rate_end=0.0))
+    values = []
+    for _ in range(5):
+        state, _ = learner.update(state)
+        values.append(float(state.params["w"]))
+    np.testing.assert_allclose(values, np.cumsum([0.5, 0.375, 0.25, 0.125, 0.0]), rtol=1e-6)
+
+
+def test_the_gradient_is_clipped_by_its_global_norm():
+    learner = make_learner(
+        dataclasses.replace(SMALL, optimizer="sgd"),
+        environment=Probe(3),
+        network=Pair(
+            lambda k, o: {"a": jnp.zeros(()), "b": jnp.zeros(())},
+            lambda p, o: (jnp.zeros((o.shape[0], 2)), 3 * p["a"] + 4 * p["b"] + 0 * o[:, 0]),
+        ),
+        objective=_climb,
+    )
+    state, metrics = learner.update(learner.init(jax.random.key(0), Hyper(learning_rate=1.0, max_grad_norm=0.5)))
+    np.testing.assert_allclose([state.params["a"], state.params["b"]], [0.3, 0.4], rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss/grad_norm"], 5.0, rtol=1e-5)
+
+
+def test_keys_that_are_unsound_or_untyped_are_refused():
+    learner = make_learner(SMALL)
+    with pytest.raises(ValueError, match="rbg"):
+        learner.init(jax.random.key(0, impl="unsafe_rbg"))
+    with pytest.raises(TypeError, match="typed key"):
+        learner.init(jax.random.PRNGKey(0))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(num_envs=6, minibatches=4), "minibatches must be a divisor of num_envs, which is 6, but it is 4"),
+        (dict(unroll_length=0), "unroll_length must be at least 1, but it is 0"),
+        (dict(actor_lag=-1), "actor_lag must be at least 0, but it is -1"),
+        (dict(torso=(0,)), "torso must be widths of at least 1"),
+    ],
+)
+def test_bad_settings_name_the_field_and_what_is_allowed(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Config(**settings)
+
+
+def test_bad_hyperparameters_name_the_field_and_what_is_allowed():
+    with pytest.raises(ValueError, match=r"discount must be in \[0, 1\], but it is 1.5"):
+        Hyper(discount=1.5).check()
+
+
+def test_an_unknown_algorithm_is_answered_with_the_known_ones():
+    with pytest.raises(ValueError, match="algorithm must be one of impala"):
+        make_learner(Config(algorithm="impale"))

@@ -1,0 +1,60 @@
+"""One small run that many tests look at, and programs that are compiled once."""
+
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from isjax.learner import Config, Hyper
+from isjax.run.store import Plan
+from isjax.run.train import Options, Run
+
+CACHE = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": 0,
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Every run of one plan compiles the same programs: later ones read them from a folder."""
+    wanted = CACHE | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs"))}
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for name, value in wanted.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    """Everything that a state can hold is in this one."""
+    config = Config(
+        env="Catch-bsuite",
+        steps=400,
+        num_envs=2,
+        unroll_length=4,
+        actor_lag=2,
+        torso=(8,),
+        normalize_observations=True,
+        normalize_rewards=True,
+        evaluation_episodes=2,
+    )
+    return Plan(config=config, hyper=Hyper(), learners=3, seed=1, log_every=4)
+
+
+@pytest.fixture(scope="session")
+def options() -> Options:
+    return Options(quiet=True, devices=1, checkpoint_every=0.0)
+
+
+@pytest.fixture(scope="session")
+def finished(plan, options, tmp_path_factory) -> Path:
+    """The folder of a run that nothing interrupted; not to be written to."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    Run(plan, folder, options=options).train()
+    return folder

@@ -1,0 +1,69 @@
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from isjax.run.sinks import check_sink, make_sink, scalars
+
+METRICS = {
+    "alive": np.array([True, True, False]),
+    "episode_return": np.array([1.0, 3.0, 900.0]),
+    "ratio/max": np.array([1.0, 5.0, 900.0]),
+    "ratio/min": np.array([0.5, 0.25, 0.0]),
+    "loss/total": np.array([np.nan, np.nan, 1.0]),
+    "update": np.array([1, 1, 1]),
+}
+
+
+def test_one_number_for_each_metric_over_the_learners_alive():
+    assert scalars(METRICS) == {"alive": 2.0, "episode_return": 2.0, "ratio/max": 5.0, "ratio/min": 0.25}
+
+
+@pytest.mark.parametrize(("sink", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
+def test_a_sink_that_is_not_installed_says_how_to_get_it(sink, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"sink {sink} needs the package {package}: pip install 'isjax\[{sink}\]'"):
+        check_sink(sink)
+
+
+def test_no_sink_needs_no_package(tmp_path):
+    check_sink("none")
+    assert make_sink("none", tmp_path, {}, 0) is None
+
+
+def test_tensorboard_gets_every_scalar_and_goes_on_where_it_was(tmp_path, monkeypatch):
+    calls = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            calls.append((folder, purge_step))
+
+        def add_scalar(self, name, value, step):
+            calls.append((name, value, step))
+
+        def close(self):
+            calls.append("closed")
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", types.SimpleNamespace(SummaryWriter=Writer))
+    sink = make_sink("tensorboard", tmp_path, {}, 80)
+    sink.write(160, {"alive": 2.0})
+    sink.close()
+    assert calls == [(str(tmp_path / "tensorboard"), 81), ("alive", 2.0, 160), "closed"]
+
+
+def test_weights_and_biases_goes_on_with_the_same_run(tmp_path, monkeypatch):
+    calls = []
+
+    def init(**settings):
+        calls.append(settings)
+        log = lambda scalars, step: calls.append((scalars, step))  # noqa: E731
+        return types.SimpleNamespace(log=log, finish=lambda: calls.append("finished"))
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    sink = make_sink("wandb", tmp_path, {"id": "abc"}, 0)
+    sink.write(160, {"alive": 2.0})
+    sink.close()
+    assert calls[0]["id"] == "abc"
+    assert calls[0]["resume"] == "allow"
+    assert calls[1:] == [({"alive": 2.0}, 160), "finished"]

@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isjax.learner import Config, Hyper
+from isjax.run.progress import describe, headline, middle_mean, number, rate
+from isjax.run.store import Plan
+from isjax.run.summary import evaluation_key, final_return, training_key
+from isjax.stats import interquartile_mean
+
+KEY = jax.random.key(0)
+
+
+def test_dead_learners_count_nowhere_and_are_null():
+    returns = np.array([[1.0, 3.0], [1e6, 1e6], [4.0, 4.0]])
+    found = final_return(returns, np.array([True, False, True]), KEY)
+    assert found["per_learner"] == [2.0, None, 4.0]
+    assert found["mean"] == 3.0
+    assert found["iqm"] == 3.0
+    low, high = found["ci95"]
+    assert 2.0 <= low <= high <= 4.0
+
+
+def test_a_learner_alive_with_a_return_that_is_not_finite_is_left_out():
+    found = final_return(np.array([[np.nan], [1.0], [2.0]]), np.ones(3, bool), KEY)
+    assert found["per_learner"] == [None, 1.0, 2.0]
+
+
+def test_one_learner_has_no_interval_and_none_alive_no_numbers():
+    assert final_return(np.array([[2.0]]), np.array([True]), KEY)["ci95"] is None
+    nobody = final_return(np.array([[2.0]]), np.array([False]), KEY)
+    assert nobody == {"mean": None, "iqm": None, "ci95": None, "per_learner": [None]}
+
+
+def test_evaluation_draws_from_keys_that_no_learner_trains_on():
+    plan = Plan(config=Config(), hyper=Hyper(), learners=512, seed=5)
+    index = jnp.arange(plan.learners)
+    trained = jax.vmap(lambda i: jax.random.fold_in(training_key(plan), i))(index)
+    evaluated = jax.vmap(lambda i: jax.random.fold_in(evaluation_key(plan), i))(index)
+    every = np.concatenate([jax.random.key_data(trained), jax.random.key_data(evaluated)])
+    assert len(np.unique(every, axis=0)) == 2 * plan.learners
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 64, 101])
+def test_the_mean_shown_while_training_is_the_interquartile_mean(size):
+    x = np.random.default_rng(0).normal(size=size).astype(np.float32)
+    assert middle_mean(x) == pytest.approx(float(interquartile_mean(jnp.asarray(x))), rel=1e-5)
+
+
+def test_numbers_are_short():
+    assert [number(x) for x in (None, np.nan, 0.98765, 499.96, -89.3, 1e6)] == [
+        "—",
+        "—",
+        "0.988",
+        "500.0",
+        "-89.3",
+        "1e+06",
+    ]
+    assert [rate(x) for x in (None, 950.0, 340_000.0, 1_020_000.0)] == ["—", "950", "340 k", "1.02 M"]
+
+
+def test_a_chunk_in_words_leaves_out_the_dead_and_those_without_episodes():
+    metrics = {
+        "alive": np.array([True, False, True]),
+        "episodes": np.array([1.0, 1.0, 0.0]),
+        "episode_return": np.array([21.0, 900.0, np.nan]),
+    }
+    assert describe(2e6, metrics) == "return 21.0  alive 2/3  2.00 M steps/s"
+
+
+def test_the_headline_says_how_many_learners_were_left_out():
+    final = {"mean": 2.0, "iqm": 2.0, "ci95": [1.0, 3.0], "per_learner": [1.0, None, 3.0]}
+    seconds = {"env_steps_per_s": 1e6, "compile_s": 1.0, "wall_s": 2.0}
+    lines = dict(headline({"final_return": final, "learners": 3, "alive": 2, **seconds}))
+    assert lines["Alive"] == "2 of 3 learners   1 left out of the above"
+    assert lines["IQM return"] == "2   95 % interval 1 to 3"

@@ -1,0 +1,152 @@
+import dataclasses
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isjax.learner import Config, Hyper, make_learner
+from isjax.population import best_learner, make_population
+
+SMALL = Config(num_envs=4, unroll_length=5, torso=(8,), evaluation_episodes=3)
+LEARNER = make_learner(SMALL)
+
+
+def _run(learners, *, devices=None, hyper=None, updates=6, key=0):
+    population = make_population(LEARNER, learners, devices=devices)
+    state, metrics = population.advance(population.init(jax.random.key(key), hyper), updates)
+    return state, metrics
+
+
+def _without_key(state):
+    return state.replace(key=jax.random.key_data(state.key))
+
+
+def _learner(tree, i):
+    return jax.tree.map(lambda x: np.asarray(x)[i], tree)
+
+
+def test_a_learner_alone_equals_itself_among_many():
+    """Up to the rounding of differently batched products, 1e-4 after 6 updates."""
+    state, metrics = _run(8, devices=jax.devices()[:1])
+    key = jax.random.fold_in(jax.random.key(0), 5)
+    alone = LEARNER.init(key)
+    update = jax.jit(LEARNER.update)
+    for _ in range(6):
+        alone, last = update(alone)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        _learner(_without_key(state), 5),
+        _without_key(alone),
+    )
+    assert int(metrics["env_steps"][5]) == int(last["env_steps"]) == 120
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_devices_change_nothing(count):
+    one, metrics_one = _run(8, devices=jax.devices()[:1])
+    many, metrics_many = _run(8, devices=jax.devices()[:count])
+    assert len(many.update.sharding.device_set) == count
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), _without_key(one), _without_key(many)
+    )
+
+
+def test_the_compiled_program_has_no_collectives():
+    population = make_population(LEARNER, 8)
+    text = population.advance.lower(population.init(jax.random.key(0)), 3).compile().as_text()
+    for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
+        assert name not in text
+
+
+def test_a_learner_that_dies_leaves_the_others_bitwise_unchanged():
+    healthy, _ = _run(4, hyper=Hyper(learning_rate=jnp.full(4, 1e-2), max_grad_norm=1e9))
+    rates = jnp.full(4, 1e-2).at[2].set(jnp.inf)
+    state, metrics = _run(4, hyper=Hyper(learning_rate=rates, max_grad_norm=1e9))
+    np.testing.assert_array_equal(state.alive, [True, True, False, True])
+    np.testing.assert_array_equal(metrics["alive"], state.alive)
+    assert state.died_at[2] == 1
+    for i in (0, 1, 3):
+        jax.tree.map(
+            np.testing.assert_array_equal, _learner(_without_key(state), i), _learner(_without_key(healthy), i)
+        )
+    assert all(np.isfinite(x[2]).all() for x in jax.tree.leaves(jax.tree.map(np.asarray, state.params)))
+
+
+def test_learners_differ_and_seeds_differ():
+    state, _ = _run(4)
+    other, _ = _run(4, key=1)
+    weights = np.asarray(state.params["params"]["heads"]["kernel"]).reshape(4, -1)
+    assert len({w.tobytes() for w in weights}) == 4
+    assert not np.array_equal(weights, np.asarray(other.params["params"]["heads"]["kernel"]).reshape(4, -1))
+
+
+def test_hyperparameters_vary_by_learner_without_a_new_program():
+    population = make_population(LEARNER, 2)
+    for rate in ([0.0, 1e-2], [1e-2, 0.0]):
+        start = population.init(jax.random.key(0), Hyper(learning_rate=jnp.array(rate)))
+        before = jax.tree.map(np.array, start.params)
+        state, _ = population.advance(start, 2)
+        moved = [
+            any(
+                (np.asarray(x)[i] != y[i]).any()
+                for x, y in zip(jax.tree.leaves(state.params), jax.tree.leaves(before), strict=True)
+            )
+            for i in range(2)
+        ]
+        assert moved == [r > 0 for r in rate]
+    assert population.advance._cache_size() == 1
+
+
+def test_the_number_of_updates_needs_no_new_program_and_chunks_add_up():
+    population = make_population(LEARNER, 2)
+    whole, _ = population.advance(population.init(jax.random.key(0)), 5)
+    state, _ = population.advance(population.init(jax.random.key(0)), 2)
+    state, metrics = population.advance(state, 3)
+    assert population.advance._cache_size() == 1
+    jax.tree.map(np.testing.assert_array_equal, _without_key(whole), _without_key(state))
+    np.testing.assert_array_equal(metrics["update"], [5, 5])
+
+
+def test_evaluation_draws_from_its_own_keys():
+    population = make_population(LEARNER, 4)
+    state = population.init(jax.random.key(0))
+    one = population.evaluate(state, jax.random.key(1)).episode_return
+    again = population.evaluate(state, jax.random.key(1)).episode_return
+    other = population.evaluate(state, jax.random.key(2)).episode_return
+    assert one.shape == (4, 3)
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
+
+
+def test_the_best_learner_is_alive_and_finite():
+    scores = np.array([1.0, np.nan, 3.0, 2.0])
+    assert best_learner(scores, np.array([True, True, False, True])) == 3
+    with pytest.raises(ValueError, match="No learner is alive"):
+        best_learner(scores, np.zeros(4, bool))
+
+
+def test_wrong_sizes_are_named():
+    with pytest.raises(ValueError, match="learners must be at least 1, but it is 0"):
+        make_population(LEARNER, 0)
+    with pytest.raises(ValueError, match=r"must be a number or \[4\], but its shape is \[3\]"):
+        make_population(LEARNER, 4).init(jax.random.key(0), Hyper(discount=jnp.ones(3)))
+
+
+def test_sixty_four_learners_with_two_layers_start_on_two_threads():
+    """Batched linear algebra in an initializer can starve a pool of two threads for good."""
+    program = (
+        "import jax; from isjax.learner import Config, make_learner; from isjax.population import make_population\n"
+        "p = make_population(make_learner(Config(num_envs=2, unroll_length=2, torso=(64, 64))), 64)\n"
+        "s, m = p.advance(p.init(jax.random.key(0)), 2); print(int(s.update.sum()))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200, check=True)
+    assert result.stdout.strip() == "128"
+
+
+def test_a_population_of_one_is_a_population():
+    state, metrics = _run(1)
+    assert metrics["alive"].shape == (1,)
+    assert dataclasses.is_dataclass(state)
