@@ -165,6 +165,13 @@ class Mdp(NamedTuple):
             open_ = grown
         return done + open_
 
+    def mean_by_first_action(self, x):
+        """`E[x | a_0 = a]` `[A]` under μ, of one number for each of `trajectories`."""
+        means = np.zeros(self.pi.shape[1])
+        for (p, _, actions, _), number in zip(self.trajectories(), np.asarray(x), strict=True):
+            means[actions[0]] += p / self.mu[0, actions[0]] * number
+        return means
+
     def log_rho(self, states, actions):
         return np.log([self.pi[s, a] / self.mu[s, a] for s, a in zip(states, actions, strict=False)])
 

@@ -13,6 +13,9 @@ from isjax import ops
 from tests import oracles_ope
 
 ROWS = 6
+n_step = jax.jit(ops.n_step_off_policy, static_argnames=("n", "kind"))
+control_variate = jax.jit(ops.per_decision_control_variate)
+lambda_returns, gae = jax.jit(ops.lambda_returns), jax.jit(ops.gae)
 
 
 def rows(seed, streams=3):
@@ -57,9 +60,7 @@ def by_stream(function, *arrays):
 def test_n_step_returns_and_their_ratios_are_those_of_the_definition(n, kind, seed):
     _, v_t, r_t, discount_t, log_rho, same_t = rows(seed)
     with jax.enable_x64(True):
-        found = jax.jit(ops.n_step_off_policy, static_argnames=("n", "kind"))(
-            v_t, r_t, discount_t, log_rho, same_t, n=n, kind=kind
-        )
+        found = n_step(v_t, r_t, discount_t, log_rho, same_t, n=n, kind=kind)
     expected = by_stream(lambda *x: n_step_return(*x, n), v_t, r_t, discount_t, same_t)
     np.testing.assert_allclose(found.return_tm1, expected, rtol=1e-10)
     weight = by_stream(lambda *x: n_step_ratios(*x, n, kind), log_rho, same_t)
@@ -68,8 +69,8 @@ def test_n_step_returns_and_their_ratios_are_those_of_the_definition(n, kind, se
 
 def test_left_out_episode_ends_are_where_the_discount_is_zero(x64):
     _, v_t, r_t, discount_t, log_rho, _ = rows(0)
-    one = ops.n_step_off_policy(v_t, r_t, discount_t, log_rho, n=3)
-    other = ops.n_step_off_policy(v_t, r_t, discount_t, log_rho, discount_t > 0, n=3)
+    one = n_step(v_t, r_t, discount_t, log_rho, n=3)
+    other = n_step(v_t, r_t, discount_t, log_rho, discount_t > 0, n=3)
     np.testing.assert_array_equal(one, other)
 
 
@@ -83,24 +84,20 @@ def test_an_impossible_action_after_the_episode_is_not_in_its_weight():
 def test_weighted_n_step_returns_are_unbiased(kind, x64):
     process = oracles_ope.Mdp.random(3, horizon=3)
     v, q = (np.array(x) for x in zip(*(process.values(k) for k in range(4)), strict=True))
-    expected, given_first = 0.0, {0: 0.0, 1: 0.0}
-    for p, states, actions, rewards in process.trajectories():
-        steps = len(actions)
-        discount = np.full(steps, 0.9)
-        reached = [(process.horizon - t - 1, states[t + 1]) for t in range(steps)]
+    episodes = []
+    for _, states, actions, rewards in process.trajectories():
+        reached = [(process.horizon - t, state) for t, state in enumerate(states[1:], 1)]
         v_t = np.array([v[k, s] for k, s in reached])
         if kind == "sarsa":
             v_t[:-1] = [q[k, s, a] for (k, s), a in zip(reached[:-1], actions[1:], strict=True)]
-        found = ops.n_step_off_policy(
-            v_t, np.array(rewards), discount, process.log_rho(states, actions), np.ones(steps, bool), n=2, kind=kind
-        )
-        weighted = np.exp(found.log_weight_tm1[0]) * found.return_tm1[0]
-        expected += p * weighted
-        given_first[actions[0]] += p / process.mu[0, actions[0]] * weighted
+        episodes.append((v_t, np.array(rewards), np.full(len(actions), 0.9), process.log_rho(states, actions)))
+    *padded, is_valid = oracles_ope.pad(episodes, 3)
+    found = n_step(*padded, n=2, kind=kind, is_valid_t=is_valid)
+    by_action = process.mean_by_first_action(np.exp(found.log_weight_tm1[0]) * found.return_tm1[0])
     if kind == "state":
-        np.testing.assert_allclose(expected, v[3, 0], rtol=1e-10)
+        np.testing.assert_allclose(process.mu[0] @ by_action, v[3, 0], rtol=1e-10)
     else:
-        np.testing.assert_allclose([given_first[0], given_first[1]], q[3, 0], rtol=1e-10)
+        np.testing.assert_allclose(by_action, q[3, 0], rtol=1e-10)
 
 
 def control_variate_return(v_tm1, v_t, r_t, discount_t, log_rho, same_t, t, lambda_=1.0):
@@ -115,7 +112,7 @@ def control_variate_return(v_tm1, v_t, r_t, discount_t, log_rho, same_t, t, lamb
 def test_control_variate_returns_are_those_of_the_definition(seed, lambda_):
     data = rows(seed)
     with jax.enable_x64(True):
-        found = jax.jit(ops.per_decision_control_variate)(*data, lambda_=lambda_)
+        found = control_variate(*data, lambda_=lambda_)
     expected = by_stream(lambda *x: control_variate_return(*x, lambda_), *data)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10)
 
@@ -138,8 +135,8 @@ def lambda_return(v_t, r_t, discount_t, same_t, t, lambda_):
 def test_lambda_returns_are_mixtures_of_n_step_returns_and_gae_is_their_advantage(seed, lambda_):
     v_tm1, v_t, r_t, discount_t, _, same_t = rows(seed)
     with jax.enable_x64(True):
-        found = jax.jit(ops.lambda_returns)(v_t, r_t, discount_t, same_t, lambda_=lambda_)
-        advantage = jax.jit(ops.gae)(v_tm1, v_t, r_t, discount_t, same_t, lambda_=lambda_)
+        found = lambda_returns(v_t, r_t, discount_t, same_t, lambda_=lambda_)
+        advantage = gae(v_tm1, v_t, r_t, discount_t, same_t, lambda_=lambda_)
     expected = by_stream(lambda *x: lambda_return(*x, lambda_), v_t, r_t, discount_t, same_t)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(advantage, expected - v_tm1, rtol=1e-9, atol=1e-10)
@@ -154,10 +151,10 @@ def test_gae_is_the_advantage_of_vtrace_on_policy(x64):
 
 
 OPERATORS = {
-    "n_step": lambda v_tm1, *x, **options: ops.n_step_off_policy(*x, n=3, kind="sarsa", **options),
-    "control_variate": ops.per_decision_control_variate,
-    "lambda_returns": lambda v_tm1, v, r, d, ell, same, **o: ops.lambda_returns(v, r, d, same, lambda_=0.7, **o),
-    "gae": lambda v_tm1, v, r, d, ell, same, **o: ops.gae(v_tm1, v, r, d, same, lambda_=0.7, **o),
+    "n_step": lambda v_tm1, *x, **options: n_step(*x, n=3, kind="sarsa", **options),
+    "control_variate": control_variate,
+    "lambda_returns": lambda v_tm1, v, r, d, ell, same, **o: lambda_returns(v, r, d, same, lambda_=0.7, **o),
+    "gae": lambda v_tm1, v, r, d, ell, same, **o: gae(v_tm1, v, r, d, same, lambda_=0.7, **o),
 }
 
 
@@ -183,24 +180,24 @@ def test_padding_is_inert_in_values_and_gradients(name, x64):
         out = OPERATORS[name](*floats, same_t, is_valid_t=jnp.asarray(valid_t))
         return sum(jnp.sum(x) for x in jax.tree.leaves(out)), out
 
-    (gradient, found), (_, expected) = (jax.grad(total, has_aux=True)(x, same_t) for x in (garbage, zeros))
+    run = jax.jit(jax.grad(total, has_aux=True))
+    (gradient, found), (_, expected) = (run(x, same_t) for x in (garbage, zeros))
     for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(x, y)
         np.testing.assert_array_equal(np.asarray(x)[~valid_t], 0.0)
     for x in gradient:
         assert np.isfinite(x).all()
         np.testing.assert_array_equal(x[~valid_t], 0.0)
-    for i, length in enumerate((6, 4, 1)):
-        alone = OPERATORS[name](*(x[:length, i] for x in (*floats, same_t)))
-        for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
-            np.testing.assert_allclose(x[:length, i], y, rtol=1e-12)
+    alone = OPERATORS[name](*(x[:4, 1] for x in (*floats, same_t)))
+    for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+        np.testing.assert_allclose(x[:4, 1], y, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_batched_streams_are_the_same_as_one_by_one(name):
     data = rows(6)
     together = OPERATORS[name](*data)
-    alone = jax.vmap(OPERATORS[name], 1, 1)(*data)
+    alone = jax.jit(jax.vmap(OPERATORS[name], 1, 1))(*data)
     for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(alone), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5)
 

@@ -28,7 +28,7 @@ def test_samples_that_do_not_count_change_neither_values_nor_gradients():
     log_weights = jnp.array([0.5, jnp.nan, -1.0])
     counts = jnp.array([True, False, True])
     for function in (ops.perplexity, ops.largest_share, ops.renyi_2_estimate):
-        value, gradient = jax.value_and_grad(lambda x, f=function: f(x, where=counts))(log_weights)
+        value, gradient = jax.jit(jax.value_and_grad(lambda x, f=function: f(x, where=counts)))(log_weights)
         np.testing.assert_allclose(value, function(log_weights[::2]), rtol=1e-6)
         assert np.isfinite(gradient).all()
         assert gradient[1] == 0.0
@@ -81,28 +81,28 @@ def test_pareto_shape_where_no_tail_can_be_fitted(log_weights, k):
 
 
 def test_pareto_shape_of_wildly_spread_weights_is_finite_and_large():
-    k = ops.pareto_k(jnp.asarray(1000.0 * np.random.default_rng(5).normal(size=1000), jnp.float32))
+    k = ops.pareto_k(jnp.asarray(1000.0 * np.random.default_rng(5).normal(size=400), jnp.float32))
     assert 0.7 < float(k) < 100.0
 
 
 def test_smoothing_keeps_order_and_bulk_and_never_exceeds_the_largest(x64):
-    log_weights = 2.0 * np.random.default_rng(6).normal(size=1000)
+    log_weights = 2.0 * np.random.default_rng(6).normal(size=400)
     smoothed, k = ops.pareto_smoothed(log_weights)
     order = np.argsort(log_weights)
     assert np.all(np.diff(np.array(smoothed)[order]) >= 0)
-    np.testing.assert_allclose(np.array(smoothed)[order[:900]], (log_weights - log_weights.max())[order[:900]])
+    np.testing.assert_allclose(np.array(smoothed)[order[:340]], (log_weights - log_weights.max())[order[:340]])
     assert smoothed.max() <= 0.0
-    tail = np.exp(smoothed)[order[-95:]]
+    tail = np.exp(smoothed)[order[-60:]]
     raw = np.exp(log_weights - log_weights.max())
-    sigma_free = (tail - np.sort(raw)[-96]) / (tail[47] - np.sort(raw)[-96])
-    p = (np.arange(95) + 0.5) / 95
-    shape = ((1 - p) ** -float(k) - 1) / ((1 - p[47]) ** -float(k) - 1)
+    sigma_free = (tail - np.sort(raw)[-61]) / (tail[30] - np.sort(raw)[-61])
+    p = (np.arange(60) + 0.5) / 60
+    shape = ((1 - p) ** -float(k) - 1) / ((1 - p[30]) ** -float(k) - 1)
     np.testing.assert_allclose(sigma_free[tail < 1], shape[tail < 1], rtol=1e-6)
 
 
 def test_smoothed_weights_vmap():
-    x = jax.random.normal(jax.random.key(0), (3, 60))
-    together = jax.vmap(ops.pareto_k)(x)
+    x = jax.random.normal(jax.random.key(0), (3, 400))
+    together = jax.jit(jax.vmap(ops.pareto_k))(x)
     np.testing.assert_allclose(together, [ops.pareto_k(row) for row in x], rtol=1e-5)
 
 

@@ -1,0 +1,43 @@
+"""The README says what runs: its blocks, its commands, its numbers."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import defaults as benchmark
+
+from isjax import cli
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_every_python_block_runs(block):
+    assert "import" in block
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_table_of_defaults_is_that_of_its_record():
+    records = json.loads(benchmark.RESULTS.read_text())
+    assert [r["command"] for r in records] == [f"isjax train {flags}" for flags in benchmark.RUNS]
+    assert benchmark.with_table(README, records) == README
+
+
+def test_every_file_that_is_named_exists():
+    for path in re.findall(r"`((?:tests|benchmarks)/[\w/.]+)`", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_flags_of_every_command_are_known(capsys):
+    commands = re.findall(r"isjax (train|report)((?: --?[\w-]+(?: [\w./-]+)?)*)", README)
+    assert len(commands) >= 3
+    assert cli.main(["train", "--help"]) == 0
+    known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+    for _, flags in commands:
+        assert {token for token in shlex.split(flags) if token.startswith("--")} - {"--help"} <= known
