@@ -27,9 +27,19 @@ RUNS = (
     "--env Breakout-MinAtar --learners 10 --steps 10000000",
 )
 KEPT = (
-    "environment algorithm seed learners alive env_steps_per_learner env_steps_per_s compile_s wall_s "
-    "final_return device versions"
-).split()
+    "environment",
+    "algorithm",
+    "seed",
+    "learners",
+    "alive",
+    "env_steps_per_learner",
+    "env_steps_per_s",
+    "compile_s",
+    "wall_s",
+    "final_return",
+    "device",
+    "versions",
+)
 
 
 def run(flags: str, folder: Path, *, quick: bool) -> dict:
@@ -51,10 +61,16 @@ def table(records: list[dict]) -> str:
         final = record["final_return"]
         low, high = final["ci95"]
         worst = min(x for x in final["per_learner"] if x is not None)
-        lines.append(
-            f"| `{record['command']}` | {record['env_steps_per_learner']:,} | {final['iqm']:.2f} | {low:.2f} to {high:.2f} "
-            f"| {worst:.2f} | {record['alive']} of {record['learners']} | {record['env_steps_per_s'] / 1e6:.2f} M |"
+        cells = (
+            f"`{record['command']}`",
+            f"{record['env_steps_per_learner']:,}",
+            f"{final['iqm']:.2f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{worst:.2f}",
+            f"{record['alive']} of {record['learners']}",
+            f"{record['env_steps_per_s'] / 1e6:.2f} M",
         )
+        lines.append(f"| {' | '.join(cells)} |")
     device = sorted({record["device"] for record in records})
     return "\n".join([*lines, "", f"Seed 0; {', '.join(device)}; jax {records[0]['versions']['jax']}."]) + "\n"
 

@@ -1,6 +1,7 @@
 """Many learners in one compiled program: `vmap` over them, a mesh of devices under them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Hyper
 from isjax.learner.learner import Evaluation, Learner, LearnerState, check_key
-from isjax.types import Key, Metrics
+from isjax.types import Device, Key, Metrics
 
 AXIS = "learner"
 
@@ -22,15 +23,15 @@ class Population(NamedTuple):
     init: Callable[..., LearnerState]
     """`(key, hyper=None) → state`; learner i draws from `fold_in(key, i)`, however many there are. Fields
     of `hyper` are numbers, or arrays `[L]`."""
-    advance: Callable[[LearnerState, Any], tuple[LearnerState, Metrics]]
-    """`(state, updates) → (state, metrics)`; the state is donated, metrics cover all these updates."""
-    evaluate: Callable[[LearnerState, Key], Evaluation]
-    """`(state, key) → Evaluation`, on keys that training never draws from."""
+    advance: jax.stages.Wrapped
+    """`(state, updates) → (state, metrics)`, jitted; the state is donated, metrics cover all these updates."""
+    evaluate: jax.stages.Wrapped
+    """`(state, key) → Evaluation`, jitted, on keys that training never draws from."""
     mesh: Mesh
     """The devices, along the axis `learner`."""
 
 
-def make_population(learner: Learner, learners: int, *, devices: Sequence[jax.Device] | None = None) -> Population:
+def make_population(learner: Learner, learners: int, *, devices: Sequence[Device] | None = None) -> Population:
     """Compiles `learners` copies of a learner into one program.
 
     Learners are spread evenly over the devices and never communicate. If their number does not divide,
@@ -54,15 +55,21 @@ def make_population(learner: Learner, learners: int, *, devices: Sequence[jax.De
     index = jax.device_put(jnp.arange(learners), split)
 
     @jax.jit
-    def init_all(key: Key, hyper: Hyper) -> LearnerState:
-        # One at a time: some initializers batch into linear algebra that can starve a small thread pool.
-        keys = _keys(key, index)
-        return jax.lax.with_sharding_constraint(jax.vmap(learner.init)(keys, hyper), split)
+    @partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(AXIS)),
+        out_specs=PartitionSpec(AXIS),
+    )
+    def init_all(key: Key, index: jax.Array, hyper: Hyper) -> LearnerState:
+        # One learner at a time on each device: the QR of an orthogonal initializer, batched over learners, can
+        # starve a pool of two threads for good.
+        return jax.lax.map(lambda each: learner.init(each[0], each[1]), (_keys(key, index), hyper))
 
     def init(key: Key, hyper: Hyper | None = None) -> LearnerState:
         check_key(key)
         hyper = jax.tree.map(lambda x: _per_learner(x, learners), hyper or Hyper())
-        return init_all(key, jax.device_put(hyper, split))
+        return init_all(key, index, jax.device_put(hyper, split))
 
     update_all = jax.vmap(learner.update)
 
@@ -109,6 +116,6 @@ def _per_learner(x: Any, learners: int) -> jax.Array:
     return jnp.broadcast_to(x, (learners,))
 
 
-def _mesh(learners: int, devices: Sequence[jax.Device]) -> Mesh:
+def _mesh(learners: int, devices: Sequence[Device]) -> Mesh:
     count = max(n for n in range(1, len(devices) + 1) if learners % n == 0)
     return Mesh(np.asarray(devices[:count]), (AXIS,))

@@ -117,8 +117,8 @@ def _check_rows(x: Tree, stratified: bool, method: str) -> None:
     leaves = {f"x{jax.tree_util.keystr(path)}": leaf for path, leaf in jax.tree_util.tree_leaves_with_path(x)}
     if not leaves:
         raise ValueError("x must hold at least one array [N, ...], but it is empty.")
-    shapes = {jnp.shape(leaf)[: 1 + stratified] for leaf in leaves.values()}
-    (shared,) = shapes if len(shapes) == 1 else ((),)
+    shapes: set[tuple[int, ...]] = {jnp.shape(leaf)[: 1 + stratified] for leaf in leaves.values()}
+    shared = shapes.pop() if len(shapes) == 1 else ()
     if len(shared) < 1 + stratified or 0 in shared:
         axes = "[N, M, ...]" if stratified else "[N, ...]"
         raise ValueError(f"x must be {axes} with the same axes throughout, but got: {describe(**leaves)}.")
@@ -148,7 +148,7 @@ def _interval(
 def _resampled(key: Key, x: Tree, statistic: Statistic, resamples: int, stratified: bool) -> jax.Array:
     """The statistic of every resample, `[resamples, ...]`."""
     rows = jax.tree.leaves(x)[0].shape[: 1 + stratified]
-    columns = (jnp.arange(rows[1])[None],) if stratified else ()
+    columns: tuple[jax.Array, ...] = (jnp.arange(rows[1])[None],) if stratified else ()
 
     def once(one_key: Key) -> jax.Array:
         index = jax.random.randint(one_key, rows, 0, rows[0])

@@ -19,6 +19,8 @@ Flags: TypeAlias = jax.Array
 """`[T, *B]`, boolean: a fact a row."""
 Tree: TypeAlias = Any
 """Any pytree of arrays."""
+Device: TypeAlias = Any
+"""What `jax.devices()` lists; type checkers take `jax.Device` for a variable."""
 Metrics: TypeAlias = dict[str, jax.Array]
 """Named numbers of shape `[]`."""
 
@@ -78,7 +80,8 @@ class Network(Protocol):
 
     def apply(self, params: Tree, observation: Tree, /) -> tuple[jax.Array, jax.Array]:
         """`(policy [N, P], value [N])`; P is the number of actions, or twice the dimension of a Box
-        action (means, then log standard deviations)."""
+        action (means, then log standard deviations).
+        """
         ...
 
 
@@ -93,7 +96,8 @@ class Environment(Protocol):
         self, key: Key, state: Tree, action: jax.Array, params: Any
     ) -> tuple[Tree, Tree, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """`(observation, state, reward, terminated, truncated, info)`, reset where an episode ended;
-        `info["final_observation"]` holds the observation from before that reset."""
+        `info["final_observation"]` holds the observation from before that reset.
+        """
         ...
 
     def action_space(self, params: Any) -> Any:

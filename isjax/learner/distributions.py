@@ -15,7 +15,8 @@ MIN_LOG_STD, MAX_LOG_STD = -10.0, 4.0
 
 class ActionDistribution(Protocol):
     """What the learner asks of a distribution. Actions are kept as sampled; `execute` gives what the
-    environment gets, and log-probabilities are those of what it gets."""
+    environment gets, and log-probabilities are those of what it gets.
+    """
 
     @property
     def num_params(self) -> int:

@@ -4,7 +4,7 @@ import difflib
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
 
 import gymnax
@@ -69,7 +69,7 @@ def make_environment(name: str) -> tuple[Any, Any]:
         raise ValueError(f"env {name!r} downloads its data, which failed: {error}.") from error
 
 
-def adapt(environment: Any, params: Any = None, *, box_actions: str = "tanh") -> Adapter:
+def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", "clip"] = "tanh") -> Adapter:
     """The adapter of any object with gymnax's interface (see `types.Environment`).
 
     Args:
@@ -135,16 +135,17 @@ def _check_step(environment: Any, params: Any, actions: ActionDistribution, stat
     result = jax.eval_shape(environment.step, jax.random.key(0), state, action, params)
     if len(result) != 6:
         raise ValueError(
-            f"{name}.step must return (observation, state, reward, terminated, truncated, info), as gymnax does "
-            f"since 1.0, but it returns {len(result)} values; one flag for both endings cannot tell a time limit."
+            f"{name}.step must return (observation, state, reward, terminated, truncated, info), as gymnax does since "
+            f"1.0, but it returns {len(result)} values; one flag for both endings cannot tell a time limit."
         )
     if "final_observation" not in result[5]:
         raise ValueError(
-            f"{name}.step must put the state reached into info['final_observation'], but info holds {sorted(result[5])}."
+            f"{name}.step must put the observation of the state reached into info['final_observation'], "
+            f"but info holds {sorted(result[5])}."
         )
 
 
-def _action_distribution(space: Any, box_actions: str) -> ActionDistribution:
+def _action_distribution(space: Any, box_actions: Literal["tanh", "clip"]) -> ActionDistribution:
     if isinstance(space, spaces.Discrete) or (hasattr(space, "n") and not hasattr(space, "low")):
         return Categorical(int(space.n))
     if not hasattr(space, "low"):

@@ -1,7 +1,8 @@
 """One learner as a pair of pure functions: act, correct, learn."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.struct
 import jax
@@ -11,11 +12,12 @@ import optax
 from isjax import ops
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Config, Hyper
-from isjax.learner.environments import UNLIMITED_STEPS, Adapter, adapt, make_environment
+from isjax.learner.distributions import Gaussian
+from isjax.learner.environments import Adapter, adapt, make_environment
+from isjax.learner.evaluation import Evaluation, evaluate
 from isjax.learner.networks import ActorCritic
 from isjax.learner.objectives import get_objective
-from isjax.learner.distributions import Gaussian
-from isjax.learner.statistics import Moments, discounted_past
+from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
 from isjax.types import Key, Metrics, Network, Objective, Terms, Tree, Unroll
 
@@ -34,23 +36,17 @@ class LearnerState:
     died_at: jax.Array
     """`[]` int32, the update (from 1) at which it died; −1 while it lives."""
     params: Tree
+    """The network's."""
     optimizer: Tree
+    """The preconditioner's moments."""
     lagging: Tree
     """`[actor_lag, ...]`, the parameters before each of the last updates, in turn; `None` without lag."""
     actors: Actors
+    """The environments, in the middle of their episodes."""
     observation_moments: Moments | None
-    return_moments: Moments | None
-    discounted_past: jax.Array | None
-    """`[B]`, for reward scaling."""
-
-
-class Evaluation(NamedTuple):
-    """Full episodes of the current policy, their first and only ones."""
-
-    episode_return: jax.Array
-    """`[E]`, undiscounted."""
-    length: jax.Array
-    """`[E]`, steps."""
+    """Of the observations seen so far, if they are standardized."""
+    reward_scale: RewardScale | None
+    """What rewards are divided by, if they are scaled."""
 
 
 class Learner(NamedTuple):
@@ -106,7 +102,7 @@ def make_learner(
 
 def default_network(config: Config, adapter: Adapter) -> Network:
     """The flax module that `config` describes."""
-    return ActorCritic(
+    module = ActorCritic(
         num_params=adapter.actions.num_params,
         is_gaussian=isinstance(adapter.actions, Gaussian),
         network=config.network,
@@ -114,6 +110,7 @@ def default_network(config: Config, adapter: Adapter) -> Network:
         channels=config.channels,
         activation=config.activation,
     )
+    return cast(Network, module)
 
 
 class _Program(NamedTuple):
@@ -127,25 +124,24 @@ class _Program(NamedTuple):
     def init(self, key: Key, hyper: Hyper | None = None) -> LearnerState:
         check_key(key)
         config = self.config
-        hyper = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), hyper or Hyper())
+        settings = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), Hyper() if hyper is None else hyper)
         key, network_key, environment_key = jax.random.split(key, 3)
         actors = reset_actors(self.adapter, config.num_envs, environment_key)
         features = self.adapter.encode(actors.observation)
         params = self.network.init(network_key, features)
         lag = config.actor_lag
         return LearnerState(
-            hyper=hyper,
+            hyper=settings,
             key=key,
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
             params=params,
-            optimizer=self.preconditioner(hyper).init(params),
+            optimizer=self.preconditioner(settings).init(params),
             lagging=jax.tree.map(lambda x: jnp.repeat(x[None], lag, axis=0), params) if lag else None,
             actors=actors,
             observation_moments=Moments.start(features.shape[1:]) if config.normalize_observations else None,
-            return_moments=Moments.start() if config.normalize_rewards else None,
-            discounted_past=jnp.zeros(config.num_envs) if config.normalize_rewards else None,
+            reward_scale=RewardScale.start(config.num_envs) if config.normalize_rewards else None,
         )
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
@@ -156,15 +152,16 @@ class _Program(NamedTuple):
             return self.forward(behavior, observation, state.observation_moments)[0]
 
         unroll, actors, finished = act(self.adapter, self.config, policy, state.actors, act_key)
-        unroll, reward_state = self.scale_rewards(state, unroll)
+        unroll, reward_scale = self.scale_rewards(state, unroll)
         params, optimizer, metrics = self.learn(state, unroll, learn_key)
-        stepped = state.replace(
+        stepped = dataclasses.replace(
+            state,
             update=state.update + 1,
             params=params,
             optimizer=optimizer,
             actors=actors,
             observation_moments=self.observe(state.observation_moments, unroll),
-            **reward_state,
+            reward_scale=reward_scale,
         )
         return self.settle(state, stepped, finished, metrics)
 
@@ -180,14 +177,13 @@ class _Program(NamedTuple):
             features = moments.standardize(features)
         return self.network.apply(params, features)
 
-    def scale_rewards(self, state: LearnerState, unroll: Unroll) -> tuple[Unroll, dict[str, Any]]:
+    def scale_rewards(self, state: LearnerState, unroll: Unroll) -> tuple[Unroll, RewardScale | None]:
         """Rewards over the deviation of the discounted return, which the unroll itself counts towards."""
-        if state.return_moments is None:
-            return unroll, {}
+        if state.reward_scale is None:
+            return unroll, None
         same_episode_t = ~(unroll.terminated_t | unroll.truncated_t)
-        past, past_t = discounted_past(state.discounted_past, unroll.r_t, same_episode_t, state.hyper.discount)
-        moments = state.return_moments.merged(past_t)
-        return unroll._replace(r_t=moments.scale(unroll.r_t)), dict(return_moments=moments, discounted_past=past)
+        r_t, scale = state.reward_scale.scaled(unroll.r_t, same_episode_t, state.hyper.discount)
+        return unroll._replace(r_t=r_t), scale
 
     def observe(self, moments: Moments | None, unroll: Unroll) -> Moments | None:
         """Acting and learning of one update share the moments; the unroll counts from the next one on."""
@@ -199,8 +195,11 @@ class _Program(NamedTuple):
     def terms(self, params: Tree, state: LearnerState, unroll: Unroll) -> Terms:
         """One forward pass over the `T + 1` observations and the few that time limits cut."""
         rows, envs = unroll.r_t.shape
-        every = jax.tree.map(lambda xs, cut: jnp.concatenate([xs, cut]), unroll.observation_tm1, unroll.cut_observation)
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), every)
+        flat = jax.tree.map(
+            lambda seen, cut: jnp.concatenate([seen, cut]).reshape(-1, *seen.shape[2:]),
+            unroll.observation_tm1,
+            unroll.cut_observation,
+        )
         policy, value = self.forward(params, flat, state.observation_moments)
         policy = policy.reshape(-1, envs, policy.shape[-1])[:rows]
         value = value.reshape(-1, envs)
@@ -262,7 +261,9 @@ class _Program(NamedTuple):
         scale_by = {"adam": optax.scale_by_adam, "rmsprop": optax.scale_by_rms, "sgd": optax.identity}
         return optax.chain(optax.clip_by_global_norm(hyper.max_grad_norm), scale_by[self.config.optimizer]())
 
-    def descend(self, state: LearnerState, params: Tree, optimizer: Tree, gradient: Tree) -> tuple[Tree, Tree, jax.Array]:
+    def descend(
+        self, state: LearnerState, params: Tree, optimizer: Tree, gradient: Tree
+    ) -> tuple[Tree, Tree, jax.Array]:
         hyper = state.hyper
         done = state.update / self.config.updates
         rate = hyper.learning_rate * (1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(done, 1.0))
@@ -276,18 +277,19 @@ class _Program(NamedTuple):
         """Keeps the state of before for a learner that is not alive, or dies now, and tells."""
         healthy = jnp.isfinite(metrics["loss/total"]) & _all_finite(after.params)
         alive = before.alive & healthy
-        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after.replace(key=None), before.replace(key=None))
-        state = state.replace(
+        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _without_key(after), _without_key(before))
+        state = dataclasses.replace(
+            state,
             key=before.key,
             alive=alive,
             died_at=jnp.where(before.alive & ~healthy, before.update + 1, before.died_at),
         )
         if before.lagging is not None:
-            state = state.replace(lagging=self.remember(before, alive))
+            state = dataclasses.replace(state, lagging=self.remember(before, alive))
         metrics = metrics | {
             "ratio/lag": jnp.minimum(before.update, self.config.actor_lag).astype(jnp.float32),
-            "episodes": finished.count,
-            "episode_return": finished.return_sum / finished.count,
+            "episodes": finished.episodes,
+            "episode_return": finished.return_sum / finished.episodes,
             "update": state.update,
             "env_steps": state.update * self.config.steps_per_update,
             "alive": alive,
@@ -300,43 +302,17 @@ class _Program(NamedTuple):
         slot = state.update % self.config.actor_lag
         acted_from = self.lagging_params(state)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state.params, acted_from)
-        return jax.tree.map(
-            lambda ring, x: jax.lax.dynamic_update_index_in_dim(ring, x, slot, 0), state.lagging, kept
-        )
+        return jax.tree.map(lambda ring, x: jax.lax.dynamic_update_index_in_dim(ring, x, slot, 0), state.lagging, kept)
 
     def evaluate(self, state: LearnerState, key: Key) -> Evaluation:
-        config, adapter = self.config, self.adapter
-        start_key, run_key = jax.random.split(key)
-        actors = reset_actors(adapter, config.evaluation_episodes, start_key)
-        limit = adapter.max_steps or UNLIMITED_STEPS
+        def policy(observation: Tree) -> jax.Array:
+            return self.forward(state.params, observation, state.observation_moments)[0]
 
-        def step(carry):
-            t, actors, running, length = carry
-            noise_key, step_key, reset_key = jax.random.split(jax.random.fold_in(run_key, t), 3)
-            policy = self.forward(state.params, actors.observation, state.observation_moments)[0]
-            if config.evaluation_policy == "mode":
-                action = adapter.actions.mode(policy)
-            else:
-                noise = adapter.actions.noise(noise_key, (config.evaluation_episodes,))
-                action = adapter.actions.sample(policy, noise)
-            keys = jax.random.split(step_key, config.evaluation_episodes)
-            # Episodes after the first do not count, so that where they start does not matter.
-            fresh = (actors.observation, actors.state) if adapter.takes_fresh else None
-            del reset_key
-            after = jax.vmap(adapter.step)(keys, actors.state, adapter.actions.execute(action), fresh)
-            episode_return = actors.episode_return + jnp.where(running, after.reward, 0.0)
-            actors = Actors(after.observation, after.state, episode_return)
-            length = length + running
-            return t + 1, actors, running & ~(after.terminated | after.truncated), length
+        return evaluate(self.adapter, self.config, policy, key)
 
-        def unfinished(carry):
-            t, _, running, _ = carry
-            return (t < limit) & jnp.any(running)
 
-        running = jnp.ones(config.evaluation_episodes, bool)
-        carry = (jnp.zeros((), jnp.int32), actors, running, jnp.zeros(config.evaluation_episodes, jnp.int32))
-        _, actors, _, length = jax.lax.while_loop(unfinished, step, carry)
-        return Evaluation(actors.episode_return, length)
+def _without_key(state: LearnerState) -> LearnerState:
+    return dataclasses.replace(state, key=None)
 
 
 def check_key(key: Key) -> None:

@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_flags
-from isjax.types import Flags, Series
+from isjax.types import Flags, Scalar, Series
 
 EPSILON = 1e-8
 CLIP = 10.0
 
 
 class Moments(NamedTuple):
-    """Count, mean and variance of a stream, merged batch by batch (Chan et al. 1979, eq. 2.1)."""
+    """Size, mean and variance of a stream, merged batch by batch (Chan et al. 1979, eq. 2.1)."""
 
-    count: jax.Array
+    size: jax.Array
     mean: jax.Array
     variance: jax.Array
 
@@ -29,10 +29,10 @@ class Moments(NamedTuple):
         axes = tuple(range(batch.ndim - self.mean.ndim))
         size = batch.size / max(self.mean.size, 1)
         delta = jnp.mean(batch, axes) - self.mean
-        count = self.count + size
-        mean = self.mean + delta * (size / count)
-        squares = self.variance * self.count + jnp.var(batch, axes) * size
-        return Moments(count, mean, (squares + delta**2 * (self.count * size / count)) / count)
+        total = self.size + size
+        mean = self.mean + delta * (size / total)
+        squares = self.variance * self.size + jnp.var(batch, axes) * size
+        return Moments(total, mean, (squares + delta**2 * (self.size * size / total)) / total)
 
     def standardize(self, x: jax.Array) -> jax.Array:
         """`(x − mean) / deviation`, clipped to ±10."""
@@ -48,11 +48,34 @@ class Moments(NamedTuple):
         return jnp.sqrt(self.variance + EPSILON)
 
 
-def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discount: jax.Array) -> tuple[jax.Array, Series]:
+class RewardScale(NamedTuple):
+    """What rewards are divided by: the running deviation of the discounted return."""
+
+    moments: Moments
+    """Of `y_t = r_t + γ y_{t−1}` over all environments."""
+    past: jax.Array
+    """`[B]`, y of each environment's last row, 0 at an episode's start."""
+
+    @classmethod
+    def start(cls, num_envs: int) -> "RewardScale":
+        """No data yet."""
+        return cls(Moments.start(), jnp.zeros(num_envs))
+
+    def scaled(self, r_t: Series, same_episode_t: Flags, discount: Scalar) -> tuple[Series, "RewardScale"]:
+        """The rewards `[T, B]` of an unroll, scaled, and the scale that counts this unroll already."""
+        past, past_t = discounted_past(self.past, r_t, same_episode_t, discount)
+        moments = self.moments.merged(past_t)
+        return moments.scale(r_t), RewardScale(moments, past)
+
+
+def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discount: Scalar) -> tuple[jax.Array, Series]:
     """`y_t = r_t + γ y_{t−1}` within episodes: what reward scaling takes the deviation of.
 
     Args:
       start: `[*B]`, y before the first row.
+      r_t: `[T, *B]`, rewards.
+      same_episode_t: `[T, *B]`, false where a row ended its episode.
+      discount: γ in [0, 1].
 
     Returns:
       y after the last row, `[*B]` (0 where an episode ended), and y of every row, `[T, *B]`.

@@ -25,8 +25,8 @@ class Actors(NamedTuple):
 class Finished(NamedTuple):
     """The episodes that ended during an unroll."""
 
-    count: jax.Array
-    """`[]`, float32."""
+    episodes: jax.Array
+    """`[]` float32, how many."""
     return_sum: jax.Array
     """`[]`, the sum of their undiscounted returns."""
 
@@ -79,6 +79,10 @@ def act(
     episode, since only these are bootstrapped from: in slots, of which `cut_rows` are enough.
 
     Args:
+      adapter: the environment.
+      config: how many environments and steps.
+      actors: the environments where they stand.
+      key: nothing else draws from it.
       policy: observations `[B, ...]` to the distribution's parameters `[B, P]`.
 
     Returns:
@@ -103,7 +107,8 @@ def act(
         # The slot that a cut would fill; the last one takes what a misdeclared limit would overrun.
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
-        cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, after.final_observation)
+        final = after.final_observation
+        cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, final)
         ended = after.terminated | after.truncated
         episode_return = actors.episode_return + after.reward
         actors_next = Actors(after.observation, after.state, jnp.where(ended, 0.0, episode_return))

@@ -8,9 +8,7 @@ from isjax.ops.reduction import mean_over_valid
 from isjax.types import Flags, Series
 
 
-def policy_gradient_loss(
-    log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: Flags | None = None
-) -> jax.Array:
+def policy_gradient_loss(log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
     """`−A log π(a|s)`, the mean over valid rows; its gradient is the policy gradient's, to descend.
 
     Sutton & Barto 2018, eq. 13.11; off-policy with the clipped ratio inside the advantage, Espeholt et
@@ -25,9 +23,7 @@ def policy_gradient_loss(
     >>> policy_gradient_loss(jnp.array([-1.0, -0.5]), jnp.array([2.0, -2.0]))
     Array(0.5, dtype=float32)
     """
-    log_pi_tm1, advantage_tm1 = series(
-        log_pi_tm1=log_pi_tm1, advantage_tm1=advantage_tm1, is_valid_t=is_valid_t
-    )
+    log_pi_tm1, advantage_tm1 = series(log_pi_tm1=log_pi_tm1, advantage_tm1=advantage_tm1, is_valid_t=is_valid_t)
     log_pi_tm1 = jnp.where(jnp.isneginf(log_pi_tm1), 0.0, log_pi_tm1)
     return mean_over_valid(-jax.lax.stop_gradient(advantage_tm1) * log_pi_tm1, is_valid_t)
 

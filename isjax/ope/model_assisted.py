@@ -109,10 +109,12 @@ def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series)
         contribution_t = linearized(weight_t, x_t, value_t, log.is_episode)
         return log.discount_t[:, 0] * value_t, log.discount_t * contribution_t
 
-    data = parts(weight_t, log.r_t - q_tm1)
-    model = parts(weight_before_t, v_tm1)
-    # The data of one step go with the model's word on the next; after the last step it has none.
-    return tuple(
-        jnp.concatenate([y, jnp.zeros_like(y[:1])]) + jnp.concatenate([jnp.zeros_like(x[:1]), x])
-        for x, y in zip(data, model, strict=True)
-    )
+    data, data_parts = parts(weight_t, log.r_t - q_tm1)
+    model, model_parts = parts(weight_before_t, v_tm1)
+    return _staggered(data, model), _staggered(data_parts, model_parts)
+
+
+def _staggered(data: jax.Array, model: jax.Array) -> jax.Array:
+    """The data of each step go with the model's word on the next; after the last step it has none."""
+    end = jnp.zeros_like(data[:1])
+    return jnp.concatenate([end, data]) + jnp.concatenate([model, end])

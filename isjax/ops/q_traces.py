@@ -5,6 +5,7 @@ All but the last are one recurrence, `G_t = Q_t + δ_t + γ c_{t+1} (G_{t+1} −
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ def retrace(
     *rows, log_rho_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
-    return _correct(*rows, clipped_ratio(log_rho_tm1, 1.0), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, clipped_ratio(log_rho_tm1, 1.0), same_episode_t, is_valid_t, lambda_, associative)
 
 
 def importance_sampled_q(
@@ -88,7 +89,7 @@ def importance_sampled_q(
     *rows, log_rho_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
-    return _correct(*rows, clipped_ratio(log_rho_tm1, jnp.inf), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, clipped_ratio(log_rho_tm1, jnp.inf), same_episode_t, is_valid_t, lambda_, associative)
 
 
 def tree_backup(
@@ -117,7 +118,7 @@ def tree_backup(
     *rows, log_pi_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_pi_tm1=log_pi_tm1, is_valid_t=is_valid_t
     )
-    return _correct(*rows, jnp.exp(log_pi_tm1), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, jnp.exp(log_pi_tm1), same_episode_t, is_valid_t, lambda_, associative)
 
 
 def q_lambda(
@@ -143,7 +144,7 @@ def q_lambda(
     Array([1.5, 1. ], dtype=float32)
     """
     rows = series(q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, is_valid_t=is_valid_t)
-    return _correct(*rows, jnp.ones_like(rows[0]), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, jnp.ones_like(rows[0]), same_episode_t, is_valid_t, lambda_, associative)
 
 
 def rbis(
@@ -193,10 +194,7 @@ def rbis(
 
 
 def _correct(
-    q_tm1: Series,
-    v_t: Series,
-    r_t: Series,
-    discount_t: Series,
+    rows: Sequence[Series],
     c: Series,
     same_episode_t: Flags | None,
     is_valid_t: Flags | None,
@@ -204,6 +202,7 @@ def _correct(
     associative: bool,
 ) -> Series:
     """The recurrence, for one trace factor or another; nothing follows the last row."""
+    q_tm1, v_t, r_t, discount_t = rows
     c_next = jnp.concatenate([c[1:], jnp.zeros_like(c[:1])])
     gain = decay(discount_t, lambda_, same_episode_t, is_valid_t) * c_next
     return q_tm1 + backward_affine(gain, r_t + discount_t * v_t - q_tm1, associative=associative)

@@ -89,9 +89,7 @@ def product_of_ratios(
     return jax.lax.scan(step_within_episode, start, (log_rho_tm1, same_episode_t))[1]
 
 
-def endings(
-    terminated_t: Flags, truncated_t: Flags, discount: Scalar
-) -> tuple[Series, Flags]:
+def endings(terminated_t: Flags, truncated_t: Flags, discount: Scalar) -> tuple[Series, Flags]:
     """The two facts about episode ends that every corrected return takes.
 
     Args:

@@ -132,7 +132,7 @@ class _Rows(NamedTuple):
         check_flags(same_episode_t=same_episode_t)
         if is_valid_t is not None:  # Nothing passes through padding, not even what an option holds there.
             same_episode_t = is_valid_t if same_episode_t is None else is_valid_t & same_episode_t
-        return cls(*rows, same_episode_t)
+        return cls(*rows, same_episode_t=same_episode_t)
 
 
 def _correct(

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 import numpy as np
 
 import isjax
 from isjax.learner.config import Config, Hyper
+from isjax.types import Device
 
 CONFIG, SUMMARY, METRICS, REPORT, CHECKPOINTS = (
     "config.json",
@@ -161,7 +161,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def device_name(devices: list[jax.Device]) -> str:
+def device_name(devices: list[Device]) -> str:
     """What the run computes on, in words."""
     kind = devices[0].device_kind
     return f"{len(devices)} × {kind}" if kind != "cpu" else f"cpu, {len(devices)} of {os.cpu_count()} cores"

@@ -9,7 +9,7 @@ import numpy as np
 from isjax.learner import LearnerState
 from isjax.run.store import Plan, device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
-from isjax.types import Key
+from isjax.types import Device, Key
 
 EVALUATION = 2**32 - 1
 """Evaluation draws from `fold_in(key(seed), EVALUATION)`; learner i trains on `fold_in(key(seed), i)`."""
@@ -59,7 +59,7 @@ def deaths(state: LearnerState) -> list[dict[str, int]]:
 
 
 def summarize(
-    plan: Plan, state: LearnerState, update: int, devices: list[jax.Device], seconds: dict[str, float]
+    plan: Plan, state: LearnerState, update: int, devices: list[Device], seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Everything but the final return and the status.
 

@@ -25,6 +25,7 @@ from isjax.run.sinks import check_sink, make_sink, scalars
 from isjax.run.store import Plan
 from isjax.run.summary import evaluation_key, final_return, no_return, summarize, training_key
 from isjax.run.table import Table
+from isjax.types import Device
 
 Chunk = tuple[int, dict[str, jax.Array]]
 """The update that a chunk ends at, and its metrics, still being computed."""
@@ -222,7 +223,7 @@ class Run:
     def _steps(self) -> int:
         return self._update * self.plan.config.steps_per_update
 
-    def _used_devices(self) -> list[jax.Device]:
+    def _used_devices(self) -> list[Device]:
         return list(self._population.mesh.devices.flat)
 
 
@@ -269,7 +270,7 @@ def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
             raise ValueError(f"{name} must be {saved} to resume the run in {folder}, but it is {here}.")
 
 
-def _devices(count: int) -> list[jax.Device]:
+def _devices(count: int) -> list[Device]:
     devices = jax.local_devices()
     if not 0 <= count <= len(devices):
         raise ValueError(f"devices must be at most {len(devices)}, or 0 for all of them, but it is {count}.")

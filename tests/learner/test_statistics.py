@@ -9,7 +9,7 @@ def test_moments_merged_in_batches_are_those_of_all_the_data():
     moments = Moments.start((4,))
     for batch in (data[:10], data[10:40].reshape(5, 6, 4), data[40:]):
         moments = moments.merged(jnp.asarray(batch))
-    np.testing.assert_allclose(moments.count, 60)
+    np.testing.assert_allclose(moments.size, 60)
     np.testing.assert_allclose(moments.mean, data.mean(0), rtol=1e-5)
     np.testing.assert_allclose(moments.variance, data.var(0), rtol=1e-4)
     np.testing.assert_allclose(moments.standardize(jnp.asarray(data)).mean(0), 0.0, atol=1e-5)

@@ -30,7 +30,7 @@ def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(w
         np.testing.assert_array_equal(cut[:, 1], 1.0)  # time / length of the state reached
         np.testing.assert_array_equal(unroll.observation_tm1[row + 1][:, 1], 0.0)  # the reset one
         np.testing.assert_array_equal(cut[:, 0], unroll.observation_tm1[row][:, 0])  # its own episode's cue
-    assert (finished.count, finished.return_sum) == (4, 12)
+    assert (finished.episodes, finished.return_sum) == (4, 12)
 
 
 def test_terminations_fill_no_slot():

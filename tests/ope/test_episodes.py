@@ -8,6 +8,8 @@ import pytest
 from isjax import ope
 from tests import oracles_ope as oracle
 
+from_visits = jax.jit(ope.from_visits, static_argnames=("every", "size"))
+
 
 def visits(episodes, flags, every):
     """What follows each visit, episode by episode."""
@@ -22,9 +24,9 @@ def test_estimates_from_visits_average_over_the_visits(name, every, x64):
     episodes = [e[:2] for e in oracle.random_episodes(0)]
     log_rho, r, is_valid = oracle.pad(episodes, 5)
     is_visit = np.random.default_rng(1).random(r.shape) < 0.5
-    found = ope.from_visits(is_visit, log_rho, r, is_valid, every=every)
+    found = from_visits(is_visit, log_rho, r, is_valid, every=every)
     expected = list(visits(episodes, is_visit.T, every))
-    estimate = getattr(ope, name)(found.log_rho_tm1, found.r_t, 0.9, found.is_valid_t)
+    estimate = jax.jit(getattr(ope, name))(found.log_rho_tm1, found.r_t, 0.9, found.is_valid_t)
     np.testing.assert_allclose(estimate.value, getattr(oracle, name)(expected, 0.9), rtol=1e-12)
     assert int(estimate.is_episode.sum()) == len(expected)
 

