@@ -118,8 +118,8 @@ def _check_rows(x: Tree, stratified: bool, method: str) -> None:
     if not leaves:
         raise ValueError("x must hold at least one array [N, ...], but it is empty.")
     shapes: set[tuple[int, ...]] = {jnp.shape(leaf)[: 1 + stratified] for leaf in leaves.values()}
-    shared = shapes.pop() if len(shapes) == 1 else ()
-    if len(shared) < 1 + stratified or 0 in shared:
+    shared = min(shapes, key=len)
+    if len(shapes) > 1 or len(shared) < 1 + stratified or 0 in shared:
         axes = "[N, M, ...]" if stratified else "[N, ...]"
         raise ValueError(f"x must be {axes} with the same axes throughout, but got: {describe(**leaves)}.")
     if method == "bca" and (stratified or shared[0] < 2):

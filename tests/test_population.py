@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -14,8 +15,13 @@ SMALL = Config(num_envs=4, unroll_length=5, torso=(8,), evaluation_episodes=3)
 LEARNER = make_learner(SMALL)
 
 
-def _run(learners, *, devices=None, hyper=None, updates=6, key=0):
-    population = make_population(LEARNER, learners, devices=devices)
+@functools.cache
+def _population(learners, devices=1):
+    return make_population(LEARNER, learners, devices=jax.devices()[:devices])
+
+
+def _run(learners, *, devices=1, hyper=None, updates=6, key=0):
+    population = _population(learners, devices)
     state, metrics = population.advance(population.init(jax.random.key(key), hyper), updates)
     return state, metrics
 
@@ -35,7 +41,7 @@ def _learner(tree, i):
 
 def test_a_learner_alone_equals_itself_among_many():
     """Up to the rounding of differently batched products, 1e-4 after 6 updates."""
-    state, metrics = _run(8, devices=jax.devices()[:1])
+    state, metrics = _run(8)
     key = jax.random.fold_in(jax.random.key(0), 5)
     alone = LEARNER.init(key)
     update = jax.jit(LEARNER.update)
@@ -51,8 +57,8 @@ def test_a_learner_alone_equals_itself_among_many():
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_devices_change_nothing(count):
-    one, _ = _run(8, devices=jax.devices()[:1])
-    many, _ = _run(8, devices=jax.devices()[:count])
+    one, _ = _run(8)
+    many, _ = _run(8, devices=count)
     assert len(many.update.sharding.device_set) == count
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), _without_key(one), _without_key(many)
@@ -60,7 +66,7 @@ def test_devices_change_nothing(count):
 
 
 def test_the_compiled_program_has_no_collectives():
-    population = make_population(LEARNER, 8)
+    population = _population(8, 8)
     text = population.advance.lower(population.init(jax.random.key(0)), 3).compile().as_text()
     for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert name not in text
@@ -118,7 +124,7 @@ def test_the_number_of_updates_needs_no_new_program_and_chunks_add_up():
 
 
 def test_evaluation_draws_from_its_own_keys():
-    population = make_population(LEARNER, 4)
+    population = _population(4)
     state = population.init(jax.random.key(0))
     one = population.evaluate(state, jax.random.key(1)).episode_return
     again = population.evaluate(state, jax.random.key(1)).episode_return
@@ -139,7 +145,7 @@ def test_wrong_sizes_are_named():
     with pytest.raises(ValueError, match="learners must be at least 1, but it is 0"):
         make_population(LEARNER, 0)
     with pytest.raises(ValueError, match=r"must be a number or \[4\], but its shape is \[3\]"):
-        make_population(LEARNER, 4).init(jax.random.key(0), Hyper(discount=jnp.ones(3)))
+        _population(4).init(jax.random.key(0), Hyper(discount=jnp.ones(3)))
 
 
 def test_sixty_four_learners_with_an_orthogonal_initializer_start_on_two_threads():
