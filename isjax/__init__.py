@@ -10,7 +10,7 @@ from typing import Any
 from isjax import losses, ops
 
 __version__ = "0.1.0"
-__all__ = ["compat", "learner", "losses", "ops", "population"]
+__all__ = ["compat", "learner", "losses", "ope", "ops", "population", "stats"]
 
 
 def __getattr__(name: str) -> Any:

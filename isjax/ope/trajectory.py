@@ -151,10 +151,9 @@ def _mean_of_weighted_returns(log: Log, log_weight: jax.Array) -> Estimate:
 
 def _log_shares(log: Log, discount: Scalar) -> Series:
     """Logarithm of the share of the flat return that ends with a row: `(1 − γ) γ^t`, in the last row `γ^t`."""
-    rows = len(log.r_t)
-    last = rows - 1 - jnp.argmax(log.is_valid_t[::-1], 0)
+    follows_t = jnp.concatenate([log.is_valid_t[1:], jnp.zeros_like(log.is_valid_t[:1])])
     log_ends = safe_log(1.0 - jnp.asarray(discount, log.r_t.dtype))
-    log_share_t = log.log_discount_t + jnp.where(jnp.arange(rows)[:, None] == last[None], 0.0, log_ends)
+    log_share_t = log.log_discount_t + jnp.where(follows_t, log_ends, 0.0)
     return jnp.where(log.is_valid_t, log_share_t, -jnp.inf)
 
 
