@@ -7,6 +7,15 @@ from isjax.learner.config import Config, Hyper
 
 _FAMILIES: dict[str, tuple[str, ...]] = {
     "CartPole": ("CartPole-v1",),
+    "control": (
+        "Acrobot-v1",
+        "MountainCar-v0",
+        "MountainCarContinuous-v0",
+        "Pendulum-v1",
+        "PointRobot-misc",
+        "Reacher-misc",
+        "Swimmer-misc",
+    ),
     "MinAtar": (
         "Asterix-MinAtar",
         "Breakout-MinAtar",
@@ -17,9 +26,11 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 _SETTINGS: dict[str, dict[str, Any]] = {
-    # At most two episodes of CartPole end within 16 steps (the shortest takes 8), so that two draws are exact.
-    "CartPole": dict(resets_per_unroll=2),
-    # Less entropy settles on the first rally that pays; resets are cheap to draw ahead beside these steps.
+    # No third episode of CartPole ends within 16 steps (the shortest takes 8), so that two draws are exact.
+    "CartPole": dict(torso=(64,), learning_rate=5e-3, discount=0.98, resets_per_unroll=2),
+    # Observations and rewards of very different sizes; a bonus for entropy would drown what little is rewarded.
+    "control": dict(steps=1_000_000, normalize_observations=True, normalize_rewards=True, entropy_cost=0.0),
+    # With less entropy every learner settles on the first rally that pays.
     "MinAtar": dict(steps=10_000_000, entropy_cost=0.03, resets_per_unroll=1),
 }
 
