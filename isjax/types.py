@@ -71,6 +71,20 @@ class Terms(NamedTuple):
     """False where row `t` ended its episode, for either reason."""
 
 
+class LoggedEpisodes(NamedTuple):
+    """`N` episodes that some policy left behind, `[T, N]` each, as the estimators of `isjax.ope` take them."""
+
+    log_rho_tm1: Series
+    """`log π(a|s) − log μ(a|s)`; `−inf` where the target policy never acts so."""
+    r_t: Series
+    is_valid_t: Flags
+    """False for padding, which follows an episode and holds zeros."""
+    v_tm1: Series | None = None
+    """A model's value of the state a row starts from, under the target policy."""
+    q_tm1: Series | None = None
+    """The same of that state and the action taken."""
+
+
 class Network(Protocol):
     """A pair of pure functions; a flax module is one, and so is any NamedTuple of two functions."""
 

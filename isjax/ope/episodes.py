@@ -27,6 +27,9 @@ class Estimate(NamedTuple):
     self-normalized estimate they are the linearization (its influence values plus the value)."""
     is_episode: Flags
     """`[N]`: false for a column without a single valid row, which does not count."""
+    log_weight: jax.Array | None = None
+    """`[N]`: logarithms, up to a constant for self-normalized estimates, of the weights behind the effective
+    sample size; `−inf` for a weight of zero."""
 
 
 class Episodes(NamedTuple):
@@ -127,7 +130,8 @@ def estimate(value: jax.Array, per_episode: jax.Array, log_weights: jax.Array, i
     variance = jnp.sum((deviation / scale) ** 2) / (n * jnp.maximum(n - 1.0, 1.0))
     spread = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0)
     standard_error = jnp.where((n > 1) & (ess > 0), scale * spread, jnp.inf)
-    return Estimate(value, standard_error, ess, per_episode, is_episode)
+    log_weights = jnp.where(is_episode, log_weights, -jnp.inf)
+    return Estimate(value, standard_error, ess, per_episode, is_episode, log_weights)
 
 
 def from_visits(

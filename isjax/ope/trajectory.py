@@ -102,7 +102,7 @@ def discounting_aware_is(
     Array(9., dtype=float32)
     """
     log = Log.checked(log_rho_tm1, r_t, discount, is_valid_t)
-    log_share_t = _log_shares(log, discount)
+    log_share_t = log_shares(log, discount)
     flat_weight_t = jnp.exp(log_share_t) * clipped_ratio(log.log_product_t, jnp.inf)
     per_episode = jnp.sum(_reward_weights(flat_weight_t) * log.r_t, 0)
     return mean_estimate(per_episode, log_sum_exp(log_share_t + log.log_product_t, 0), log.is_episode)
@@ -122,7 +122,7 @@ def weighted_discounting_aware_is(
     Array(1.8, dtype=float32)
     """
     log = Log.checked(log_rho_tm1, r_t, discount, is_valid_t)
-    weight_t = _reward_weights(normalized_weights(_log_shares(log, discount) + log.log_product_t, None))
+    weight_t = _reward_weights(normalized_weights(log_shares(log, discount) + log.log_product_t, None))
     weight = weight_t[0]
     mean_return = jnp.sum(weight_t * log.r_t, 0) / jnp.where(weight > 0, weight, 1.0)
     return ratio_estimate(weight, mean_return, log)
@@ -149,7 +149,7 @@ def _mean_of_weighted_returns(log: Log, log_weight: jax.Array) -> Estimate:
     return mean_estimate(clipped_ratio(log_weight, jnp.inf) * returns, log_weight, log.is_episode)
 
 
-def _log_shares(log: Log, discount: Scalar) -> Series:
+def log_shares(log: Log, discount: Scalar) -> Series:
     """Logarithm of the share of the flat return that ends with a row: `(1 − γ) γ^t`, in the last row `γ^t`."""
     follows_t = jnp.concatenate([log.is_valid_t[1:], jnp.zeros_like(log.is_valid_t[:1])])
     log_ends = safe_log(1.0 - jnp.asarray(discount, log.r_t.dtype))

@@ -80,6 +80,13 @@ def test_the_acting_policy_lags_by_exactly_so_many_updates(lag):
         assert any(np.isclose(metrics["ratio/max"], x, rtol=1e-5) for x in (favored, other)), u
 
 
+def test_every_update_draws_anew():
+    learner = make_learner(SMALL, environment=Probe(1))
+    state = learner.init(jax.random.key(0), Hyper(learning_rate=0.0))
+    losses = {float(learner.update(dataclasses.replace(state, update=jnp.int32(u)))[1]["loss/total"]) for u in range(3)}
+    assert len(losses) == 3
+
+
 def test_epochs_and_minibatches_take_so_many_steps_and_recompute_the_ratio():
     learner = _climbing(epochs=3, minibatches=2)
     state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0), CLIMBING))

@@ -1,0 +1,281 @@
+"""Every estimate that a log allows, with its interval, and a verdict in words on whether to believe it."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isjax._checks import check_fraction
+from isjax.ope.episodes import Estimate, Log
+from isjax.ope.intervals import student_interval
+from isjax.ope.magic import magic
+from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
+from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.resampling import resampled_values
+from isjax.ope.trajectory import (
+    discounting_aware_is,
+    log_shares,
+    ordinary_is,
+    truncated_is,
+    weighted_discounting_aware_is,
+    weighted_is,
+)
+from isjax.ops.pareto import pareto_k
+from isjax.ops.weights import log_sum_exp, normalized_weights
+from isjax.stats import check_level
+from isjax.types import Key, LoggedEpisodes
+
+ESTIMATORS = {
+    estimator.__name__: estimator
+    for estimator in (
+        ordinary_is,
+        weighted_is,
+        truncated_is,
+        per_decision_is,
+        weighted_per_decision_is,
+        discounting_aware_is,
+        weighted_discounting_aware_is,
+        doubly_robust,
+        weighted_doubly_robust,
+        magic,
+        weighted_per_decision_is_ratio_form,
+    )
+}
+"""All estimators, by the names of their functions."""
+WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
+ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
+"""Not consistent, hence never chosen for anyone."""
+
+AFFORDABLE_CELLS = 2**34
+"""Above so many cells, T · N · resamples, intervals are Student's."""
+UNRELIABLE_K = 0.7
+"""Above it an importance-weighted mean is not to be believed (Vehtari et al. 2024)."""
+HEAVY_K = 0.5
+"""Above it the variance of the weights is infinite."""
+FEWEST_EFFECTIVE = 10.0
+"""With a smaller effective sample size an estimate is not to be believed."""
+FEW_EFFECTIVE = 100.0
+"""With a smaller one it is to be taken with care."""
+FEWEST_EPISODES = 25
+"""With fewer episodes neither the tail of the weights nor their mean can be judged."""
+FARTHEST_MEAN = 4.0
+"""How many standard errors the mean weight may lie from 1, which it is expected to be."""
+CARRIED = 0.9
+"""The verdict counts the episodes that carry this share of the weight."""
+
+
+class Judged(NamedTuple):
+    """One estimate, and what to think of it. Numbers are plain floats, infinite or NaN where they are."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    interval: str
+    """How the interval was made: "percentile bootstrap" or "Student"."""
+    effective_sample_size: float
+    pareto_k: float
+    """Of the weights that the estimate gives to episodes; for the truncated estimate, before truncation."""
+    largest_share: float
+    """Share of the weight that the heaviest episode carries."""
+    carriers: int
+    """The fewest episodes that carry 90 % of the weight."""
+    carried: float
+    """The share that they carry."""
+    mean_weight: float
+    """1 in expectation: what the weights of this family come to before any normalization or truncation."""
+    trust: str
+    """"yes", "with care" or "no"."""
+    verdict: str
+    """In words, with the reasons."""
+
+
+class Evaluation(NamedTuple):
+    """What a log says about the target policy."""
+
+    episodes: int
+    rows: int
+    longest: int
+    behavior_value: float
+    """The mean discounted return of the policy that acted."""
+    behavior_standard_error: float
+    estimates: dict[str, Judged]
+    log_weight: np.ndarray
+    """`[N]`, `log ρ_{0:T−1}` of each episode."""
+
+
+def evaluate_log(
+    log: LoggedEpisodes,
+    discount: float,
+    *,
+    key: Key,
+    estimators: tuple[str, ...] = (),
+    level: float = 0.95,
+    resamples: int = 1000,
+) -> Evaluation:
+    """Estimates the value of the target policy from a log in every way that it allows, and judges each.
+
+    Intervals are percentile bootstrap over whole episodes. They are Student's for `magic`, whose blend makes
+    resampling costly, where T · N · resamples exceeds `AFFORDABLE_CELLS`, and if `resamples` is 0.
+
+    Args:
+      log: the episodes, as `read_log` gives them.
+      discount: γ in [0, 1].
+      key: a typed key, `jax.random.key(seed)`, for the bootstrap.
+      estimators: names of `ESTIMATORS`; by default all that apply, except those that are not consistent.
+      level: the coverage aimed at, in (0, 1).
+      resamples: how many samples the bootstrap draws.
+
+    Returns:
+      An `Evaluation`.
+
+    Raises:
+      ValueError: an argument is out of range, or an estimator is unknown or lacks its model.
+
+    >>> log = LoggedEpisodes(jnp.zeros((1, 200)), jnp.ones((1, 200)), jnp.ones((1, 200), bool))
+    >>> evaluate_log(log, 1.0, key=jax.random.key(0), estimators=("weighted_is",)).estimates["weighted_is"].verdict
+    'trust'
+    """
+    names = chosen_estimators(estimators, has_model=log.q_tm1 is not None)
+    check_fraction(discount=discount)
+    check_level(level)
+    if resamples < 0:
+        raise ValueError(f"resamples must be at least 0, but it is {resamples}.")
+    estimates, logged, means, k = jax.device_get(_estimates(names, log, discount))
+    drawn: dict[str, np.ndarray] = {}
+    if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
+        drawn = resampled_values(key, log, discount, estimates, resamples=resamples)
+    behavior, log_weight = logged
+    lengths = np.sum(np.asarray(log.is_valid_t), 0)
+    return Evaluation(
+        episodes=int(np.sum(lengths > 0)),
+        rows=int(lengths.sum()),
+        longest=int(lengths.max()),
+        behavior_value=float(behavior.value),
+        behavior_standard_error=float(behavior.standard_error),
+        estimates={
+            name: _judged(estimates[name], drawn.get(name), level, means[_family(name)], float(k[name]))
+            for name in names
+        },
+        log_weight=log_weight[lengths > 0],
+    )
+
+
+def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, ...]:
+    """The estimators asked for, or all that apply.
+
+    Raises:
+      ValueError: one is unknown, or needs columns `q` and `v` that the log lacks.
+    """
+    applicable = [name for name in ESTIMATORS if has_model or name not in WITH_MODEL]
+    for name in names:
+        if name not in ESTIMATORS:
+            raise ValueError(f"estimators must be among {', '.join(ESTIMATORS)}, but one is {name!r}.")
+        if name not in applicable:
+            raise ValueError(f"estimators: {name} needs a log with columns q and v.")
+    return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if name not in ONLY_BY_NAME)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _estimates(names: tuple[str, ...], log: LoggedEpisodes, discount: float):
+    """By name the estimates, by family mean weights and their standard errors, by name `k̂`, in one program."""
+    arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
+    model = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
+    estimates = {name: ESTIMATORS[name](*arrays, **(model if name in WITH_MODEL else {})) for name in names}
+    behavior = ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:])
+    checked = Log.checked(*arrays)
+    reached_t = jnp.any(log.is_valid_t, 1, keepdims=True)
+    log_length = jnp.log(jnp.sum(jnp.where(reached_t, checked.discount_t, 0.0)))
+    families = {
+        "whole": checked.log_weight,
+        "per decision": log_sum_exp(checked.log_row_weight_t, 0) - log_length,
+        "discounting aware": log_sum_exp(log_shares(checked, discount) + checked.log_product_t, 0),
+    }
+    means = {family: _mean_weight(log_weight, checked.is_episode) for family, log_weight in families.items()}
+    k = {
+        name: pareto_k(
+            families["whole"] if name == "truncated_is" else estimate.log_weight, where=checked.is_episode
+        )
+        for name, estimate in estimates.items()
+    }
+    return estimates, (behavior, checked.log_weight), means, k
+
+
+def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
+    """The mean of weights, as what they estimate for a reward of 1."""
+    ones = jnp.where(is_episode, 1.0, 0.0).astype(log_weight.dtype)[None]
+    return ordinary_is(log_weight[None], ones, 1.0, is_episode[None])
+
+
+def _family(name: str) -> str:
+    if "discounting_aware" in name:
+        return "discounting aware"
+    return "whole" if name in ("ordinary_is", "weighted_is", "truncated_is") else "per decision"
+
+
+def _judged(estimate: Estimate, drawn: np.ndarray | None, level: float, mean: Estimate, k: float) -> Judged:
+    low, high = (float(end) for end in student_interval(estimate, level=level))
+    if drawn is not None and np.isfinite(estimate.standard_error):
+        low, high = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level]).tolist()
+    n = int(np.sum(estimate.is_episode))
+    shares = np.sort(np.asarray(normalized_weights(jnp.asarray(estimate.log_weight)), np.float64))[::-1]
+    cumulative = np.cumsum(shares)
+    carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
+    judged = Judged(
+        value=float(estimate.value),
+        standard_error=float(estimate.standard_error),
+        low=low,
+        high=high,
+        interval="Student" if drawn is None else "percentile bootstrap",
+        effective_sample_size=float(estimate.effective_sample_size),
+        pareto_k=k,
+        largest_share=float(shares[0]),
+        carriers=carriers,
+        carried=float(cumulative[carriers - 1]),
+        mean_weight=float(mean.value),
+        trust="",
+        verdict="",
+    )
+    trust, verdict = judge(judged, n, float(mean.standard_error))
+    return judged._replace(trust=trust, verdict=verdict)
+
+
+def judge(of: Judged, episodes: int, mean_standard_error: float) -> tuple[str, str]:
+    """Whether an estimate is to be trusted, "yes", "with care" or "no", and the verdict in words.
+
+    It is not where `k̂` is above 0.7, the effective sample size below 10, or the mean weight more than four
+    standard errors away from 1. It is with care where `k̂` is above 0.5 or cannot be told, or the effective
+    sample size below 100.
+    """
+    no, care = [], []
+    if not np.isfinite(of.value):
+        no.append("the estimate overflowed")
+    if of.effective_sample_size == 0:
+        no.append("no episode has any weight under the target policy")
+    elif of.effective_sample_size < FEW_EFFECTIVE:
+        reasons = no if of.effective_sample_size < FEWEST_EFFECTIVE else care
+        reasons.append(_who_carries(of, episodes))
+    if episodes < FEWEST_EPISODES:
+        care.append(f"{episodes} episodes are too few to judge the tail of the weights")
+    elif of.effective_sample_size > 0:
+        if not np.isfinite(of.pareto_k):
+            care.append("the tail of the weights cannot be judged")
+        elif of.pareto_k > HEAVY_K:
+            is_worse = of.pareto_k > UNRELIABLE_K
+            limit = UNRELIABLE_K if is_worse else HEAVY_K
+            (no if is_worse else care).append(f"the weights have a heavy tail, Pareto k {of.pareto_k:.2f} > {limit}")
+        if not abs(of.mean_weight - 1.0) <= FARTHEST_MEAN * mean_standard_error + 1e-3:
+            no.append(f"the mean weight is {of.mean_weight:.2g}, not 1: the log misses what the target policy does")
+    if no:
+        return "no", f"do not trust: {'; '.join(no)}"
+    return ("with care", f"trust with care: {'; '.join(care)}") if care else ("yes", "trust")
+
+
+def _who_carries(of: Judged, episodes: int) -> str:
+    """"3 of 10,000 episodes carry 94 % of the weight", or how few episodes there are in effect."""
+    if of.carriers <= episodes / 2:
+        verb = "carries" if of.carriers == 1 else "carry"
+        return f"{of.carriers:,} of {episodes:,} episodes {verb} {of.carried:.0%} of the weight".replace("%", " %")
+    return f"the effective sample size is {of.effective_sample_size:.1f}"

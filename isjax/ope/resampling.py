@@ -1,0 +1,143 @@
+"""The bootstrap of all estimators at once: sums over the episodes drawn are products of matrices."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from isjax.ope.episodes import Estimate, Log
+from isjax.ope.trajectory import log_shares
+from isjax.ops.ratios import MAX_LOG_RATIO
+from isjax.types import Key, LoggedEpisodes
+
+DRAWN_AT_ONCE = 2**22
+"""How many episodes are drawn at a time, over all resamples: 32 MiB of counts."""
+
+
+class Ratios(NamedTuple):
+    """A part of an estimate: `Σ_k scale_k (Σ_i x_ki) / (Σ_i weight_ki)`, summed over the episodes drawn."""
+
+    scale: np.ndarray
+    """`[K]`."""
+    x: np.ndarray
+    """`[K, N]`."""
+    weight: np.ndarray
+    """`[K, N]`."""
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """The part's value `[R]`, each episode being drawn as often as `counts` `[R, N]` says; 0 / 0 is 0."""
+        x, weight = counts @ self.x.T, counts @ self.weight.T
+        return np.divide(x, weight, out=np.zeros_like(x), where=weight > 0) @ self.scale
+
+
+class Truncated(NamedTuple):
+    """`truncated_is`, which is no such ratio: where weights are cut follows from all that are drawn."""
+
+    weight: np.ndarray
+    """`[N]`."""
+    returns: np.ndarray
+    """`[N]`."""
+    is_episode: np.ndarray
+    """`[N]`, 0 or 1."""
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """The value `[R]`, each episode being drawn as often as `counts` `[R, N]` says."""
+        n = np.maximum(counts @ self.is_episode, 1.0)
+        clip = np.minimum(counts @ self.weight / np.sqrt(n), math.exp(MAX_LOG_RATIO))
+        return (counts * np.minimum(self.weight, clip[:, None])) @ self.returns / n
+
+
+Part = Callable[[np.ndarray], np.ndarray]
+
+
+def resampled_values(
+    key: Key, episodes: LoggedEpisodes, discount: float, estimates: dict[str, Estimate], *, resamples: int
+) -> dict[str, np.ndarray]:
+    """The value of each estimator on `resamples` samples of the episodes, drawn with replacement.
+
+    They are the samples that `isjax.stats.bootstrap_interval` draws from the same key, and the values are
+    those of the estimators, computed in float64: no log-weight counts that lies 745 or more below the largest.
+
+    Args:
+      key: a typed key, `jax.random.key(seed)`.
+      episodes: the log.
+      discount: γ in [0, 1].
+      estimates: what the estimators made of the whole log, by name. `magic` is left out: it has no such form.
+      resamples: how many samples are drawn.
+
+    Returns:
+      `[resamples]` for each of the estimators.
+    """
+    log = Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
+    exact = Log(*(np.asarray(x, x.dtype if x.dtype == bool else np.float64) for x in log))  # type: ignore[arg-type]
+    flat_t = np.asarray(log_shares(log, discount), np.float64)
+    parts = {
+        name: _parts(name, exact, flat_t, episodes, estimate)
+        for name, estimate in estimates.items()
+        if name != "magic"
+    }
+    n = exact.r_t.shape[1]
+    at_once = max(1, DRAWN_AT_ONCE // n)
+    keys = jax.random.split(key, resamples)
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
+    for first in range(0, resamples, at_once):
+        counts = _counts(keys[first : first + at_once], n)
+        with np.errstate(all="ignore"):  # An estimate that overflowed stays so.
+            for name, of_name in parts.items():
+                drawn[name].append(np.sum([part(counts) for part in of_name], 0))
+    return {name: np.concatenate(values) for name, values in drawn.items()}
+
+
+def _counts(keys: jax.Array, n: int) -> np.ndarray:
+    """How often each of `n` episodes is drawn by each key, `[R, n]`."""
+    index = np.asarray(jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys))
+    index = index + n * np.arange(len(index))[:, None]
+    return np.bincount(index.ravel(), minlength=index.size).reshape(index.shape).astype(np.float64)
+
+
+def _parts(name: str, log: Log, flat_t: np.ndarray, episodes: LoggedEpisodes, estimate: Estimate) -> list[Part]:
+    """The parts that an estimator is the sum of; `log` holds arrays of NumPy, `flat_t` the logarithms of shares."""
+    one, is_episode = np.ones(1), np.asarray(log.is_episode, np.float64)
+    returns = np.sum(np.exp(log.log_discount_t) * log.r_t, 0)
+    if name == "truncated_is":
+        return [Truncated(np.exp(np.minimum(np.asarray(log.log_weight, np.float64), 700.0)), returns, is_episode)]
+    if name == "weighted_is":
+        weight = _scaled(np.asarray(log.log_weight)[None])
+        return [Ratios(one, weight * returns, weight)]
+    if name == "weighted_discounting_aware_is":
+        weight_t = _scaled(flat_t + log.log_product_t, None)
+        return [_one_ratio(weight_t, np.cumsum(log.r_t, 0))]
+    if name == "weighted_per_decision_is_ratio_form":
+        weight_t = _scaled(np.where(log.is_valid_t, np.asarray(log.log_row_weight_t), -np.inf), None)
+        return [_one_ratio(weight_t, np.asarray(log.r_t))]
+    if name in ("weighted_per_decision_is", "weighted_doubly_robust"):
+        return _per_step(name, log, episodes, is_episode)
+    return [Ratios(one, np.asarray(estimate.per_episode, np.float64)[None], is_episode[None])]
+
+
+def _per_step(name: str, log: Log, episodes: LoggedEpisodes, is_episode: np.ndarray) -> list[Part]:
+    """Each step normalized on its own, without or with a model."""
+    weight_t = _scaled(np.where(log.is_episode[None], log.log_product_t, -np.inf))
+    discount_t = np.exp(log.log_discount_t)[:, 0]
+    if name == "weighted_per_decision_is":
+        return [Ratios(discount_t, weight_t * log.r_t, weight_t)]
+    v_tm1, q_tm1 = (np.where(log.is_valid_t, x, 0.0) for x in (episodes.v_tm1, episodes.q_tm1))
+    before_t = np.concatenate([is_episode[None], weight_t[:-1]])
+    return [
+        Ratios(discount_t, weight_t * (log.r_t - q_tm1), weight_t),
+        Ratios(discount_t, before_t * v_tm1, before_t),
+    ]
+
+
+def _one_ratio(weight_t: np.ndarray, x_t: np.ndarray) -> Ratios:
+    """All weights of an episode together."""
+    return Ratios(np.ones(1), np.sum(weight_t * x_t, 0)[None], np.sum(weight_t, 0)[None])
+
+
+def _scaled(log_weight: np.ndarray, axis: int | None = 1) -> np.ndarray:
+    """The weights, relative to the largest along an axis or of all."""
+    log_weight = np.asarray(log_weight, np.float64)
+    largest = np.max(log_weight, axis, keepdims=True)
+    return np.exp(log_weight - np.where(np.isfinite(largest), largest, 0.0))
