@@ -179,6 +179,14 @@ def test_evaluation_plays_each_episode_once_to_its_end():
     np.testing.assert_array_equal(evaluation.length, [4] * 3)
 
 
+def test_evaluation_counts_nothing_after_the_first_episode():
+    """Every step of CartPole pays 1, and its episodes differ in length."""
+    learner = make_learner(dataclasses.replace(SMALL, evaluation_episodes=8, evaluation_policy="sample"))
+    evaluation = jax.jit(learner.evaluate)(learner.init(jax.random.key(0)), jax.random.key(1))
+    np.testing.assert_array_equal(evaluation.episode_return, evaluation.length)
+    assert len(np.unique(evaluation.length)) > 1
+
+
 def test_evaluation_uses_the_parameters_after_the_update_and_its_own_keys():
     learner = make_learner(
         dataclasses.replace(SMALL, optimizer="sgd"),

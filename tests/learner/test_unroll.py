@@ -58,7 +58,7 @@ def test_resets_of_every_step_are_fair_draws():
 
 
 def test_two_resets_an_unroll_are_used_in_turn_and_differ_between_environments():
-    starts = np.stack(_first_cues(_act(Probe(1), Config(num_envs=64, unroll_length=6, resets_per_unroll=2))[0]))
+    starts = np.stack(_first_cues(_act(Probe(2), Config(num_envs=64, unroll_length=8, resets_per_unroll=2))[0]))
     np.testing.assert_array_equal(starts[:, :2], starts[:, 2:4])
     assert (starts[:, 0] != starts[:, 1]).any()
     assert len(np.unique(starts[:, 0])) == 2
