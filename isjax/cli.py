@@ -1,4 +1,4 @@
-"""The command line: `isjax train` and `isjax report`.
+"""The command line: `isjax train`, `isjax evaluate` and `isjax report`.
 
 What `--help` and a mistyped flag need is imported here, everything else once the arguments are known to be good.
 Exit codes: 0 done, 1 the run failed, 2 bad arguments or input, 130 interrupted and resumable.
@@ -32,6 +32,7 @@ compiled program.
 
 commands:
   train     train a population of learners, and keep what they did in a folder
+  evaluate  estimate the value of a policy from a log of another one's episodes
   report    rebuild the page of a run folder
 
 isjax COMMAND --help explains a command; isjax --version names the version.
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # γ on a terminal that knows no Greek
-    commands = {"train": train, "report": report}
+    commands = {"train": train, "evaluate": evaluate, "report": report}
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return DONE if argv else BAD_ARGUMENTS
@@ -137,6 +138,22 @@ def train(argv: list[str]) -> int:
         raise BadArguments(in_flags(str(error), TrainFlags)) from error
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def evaluate(argv: list[str]) -> int:
+    """`isjax evaluate`."""
+    from isjax.run.evaluate import EvaluateFlags
+    from isjax.run.evaluate import evaluate as run
+
+    flags = parse(EvaluateFlags, argv, prog="isjax evaluate")
+    try:
+        run(flags)
+    except (ValueError, OSError) as error:
+        raise BadArguments(in_flags(str(error), EvaluateFlags)) from error
+    except KeyboardInterrupt:
+        print("Interrupted before anything was written.", file=sys.stderr)
+        return INTERRUPTED
+    return DONE
 
 
 def report(argv: list[str]) -> int:

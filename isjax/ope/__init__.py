@@ -1,12 +1,14 @@
 """The value of a policy from episodes that another one left behind: estimates and their intervals."""
 
 from isjax.ope.episodes import Episodes, Estimate, from_visits, n_step_episodes
+from isjax.ope.evaluation import Evaluation, Judged, evaluate_log
 from isjax.ope.intervals import (
     bootstrap_interval,
     empirical_bernstein_interval,
     normal_interval,
     student_interval,
 )
+from isjax.ope.logs import read_log
 from isjax.ope.magic import magic
 from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
 from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
@@ -21,16 +23,20 @@ from isjax.ope.trajectory import (
 __all__ = [
     "Episodes",
     "Estimate",
+    "Evaluation",
+    "Judged",
     "bootstrap_interval",
     "discounting_aware_is",
     "doubly_robust",
     "empirical_bernstein_interval",
+    "evaluate_log",
     "from_visits",
     "magic",
     "n_step_episodes",
     "normal_interval",
     "ordinary_is",
     "per_decision_is",
+    "read_log",
     "student_interval",
     "truncated_is",
     "weighted_discounting_aware_is",

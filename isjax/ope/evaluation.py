@@ -1,7 +1,7 @@
 """Every estimate that a log allows, with its interval, and a verdict in words on whether to believe it."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,8 @@ from isjax.ope.trajectory import (
     weighted_is,
 )
 from isjax.ops.pareto import pareto_k
-from isjax.ops.weights import log_sum_exp, normalized_weights
-from isjax.stats import check_level
+from isjax.ops.weights import log_sum_exp
+from isjax.stats import Interval, check_level
 from isjax.types import Key, LoggedEpisodes
 
 ESTIMATORS = {
@@ -87,7 +87,7 @@ class Judged(NamedTuple):
     mean_weight: float
     """1 in expectation: what the weights of this family come to before any normalization or truncation."""
     trust: str
-    """"yes", "with care" or "no"."""
+    """One of "yes", "with care" and "no"."""
     verdict: str
     """In words, with the reasons."""
 
@@ -143,23 +143,19 @@ def evaluate_log(
     check_level(level)
     if resamples < 0:
         raise ValueError(f"resamples must be at least 0, but it is {resamples}.")
-    estimates, logged, means, k = jax.device_get(_estimates(names, log, discount))
+    answers = jax.device_get(_answers(names, log, discount, level))
     drawn: dict[str, np.ndarray] = {}
     if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
-        drawn = resampled_values(key, log, discount, estimates, resamples=resamples)
-    behavior, log_weight = logged
+        drawn = resampled_values(key, log, discount, answers.estimates, resamples=resamples)
     lengths = np.sum(np.asarray(log.is_valid_t), 0)
     return Evaluation(
         episodes=int(np.sum(lengths > 0)),
         rows=int(lengths.sum()),
         longest=int(lengths.max()),
-        behavior_value=float(behavior.value),
-        behavior_standard_error=float(behavior.standard_error),
-        estimates={
-            name: _judged(estimates[name], drawn.get(name), level, means[_family(name)], float(k[name]))
-            for name in names
-        },
-        log_weight=log_weight[lengths > 0],
+        behavior_value=float(answers.behavior.value),
+        behavior_standard_error=float(answers.behavior.standard_error),
+        estimates={name: _judged(i, name, answers, drawn.get(name), level) for i, name in enumerate(names)},
+        log_weight=answers.log_weight[lengths > 0],
     )
 
 
@@ -174,33 +170,53 @@ def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, 
         if name not in ESTIMATORS:
             raise ValueError(f"estimators must be among {', '.join(ESTIMATORS)}, but one is {name!r}.")
         if name not in applicable:
-            raise ValueError(f"estimators: {name} needs a log with columns q and v.")
+            raise ValueError(f"estimators may include {name} only for a log with columns q and v.")
     return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if name not in ONLY_BY_NAME)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _estimates(names: tuple[str, ...], log: LoggedEpisodes, discount: float):
-    """By name the estimates, by family mean weights and their standard errors, by name `k̂`, in one program."""
+class _Answers(NamedTuple):
+    """What is computed on the device, in one program."""
+
+    estimates: dict[str, Estimate]
+    intervals: Interval
+    """Student's, `[estimators]`."""
+    pareto_k: jax.Array
+    """`[estimators]`."""
+    mean_weights: dict[str, Estimate]
+    """By family."""
+    behavior: Estimate
+    log_weight: jax.Array
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _answers(names: tuple[str, ...], log: LoggedEpisodes, discount: float, level: float) -> _Answers:
     arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
-    model = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
+    model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
     estimates = {name: ESTIMATORS[name](*arrays, **(model if name in WITH_MODEL else {})) for name in names}
-    behavior = ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:])
     checked = Log.checked(*arrays)
+    raw = {name: estimate.log_weight for name, estimate in estimates.items()}
+    raw |= {"truncated_is": checked.log_weight} if "truncated_is" in raw else {}
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *estimates.values())
+    where = checked.is_episode
+    return _Answers(
+        estimates,
+        jax.vmap(functools.partial(student_interval, level=level))(stacked),
+        jax.vmap(lambda log_weight: pareto_k(log_weight, where=where))(jnp.stack(jax.tree.leaves(list(raw.values())))),
+        {family: _mean_weight(x, where) for family, x in _family_weights(checked, discount).items()},
+        ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:]),
+        checked.log_weight,
+    )
+
+
+def _family_weights(log: Log, discount: float) -> dict[str, jax.Array]:
+    """`[N]`, logarithms of the weights that a family of estimators gives to episodes: 1 in expectation."""
     reached_t = jnp.any(log.is_valid_t, 1, keepdims=True)
-    log_length = jnp.log(jnp.sum(jnp.where(reached_t, checked.discount_t, 0.0)))
-    families = {
-        "whole": checked.log_weight,
-        "per decision": log_sum_exp(checked.log_row_weight_t, 0) - log_length,
-        "discounting aware": log_sum_exp(log_shares(checked, discount) + checked.log_product_t, 0),
+    log_length = jnp.log(jnp.sum(jnp.where(reached_t, log.discount_t, 0.0)))
+    return {
+        "whole": log.log_weight,
+        "per decision": log_sum_exp(log.log_row_weight_t, 0) - log_length,
+        "discounting aware": log_sum_exp(log_shares(log, discount) + log.log_product_t, 0),
     }
-    means = {family: _mean_weight(log_weight, checked.is_episode) for family, log_weight in families.items()}
-    k = {
-        name: pareto_k(
-            families["whole"] if name == "truncated_is" else estimate.log_weight, where=checked.is_episode
-        )
-        for name, estimate in estimates.items()
-    }
-    return estimates, (behavior, checked.log_weight), means, k
 
 
 def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
@@ -215,13 +231,14 @@ def _family(name: str) -> str:
     return "whole" if name in ("ordinary_is", "weighted_is", "truncated_is") else "per decision"
 
 
-def _judged(estimate: Estimate, drawn: np.ndarray | None, level: float, mean: Estimate, k: float) -> Judged:
-    low, high = (float(end) for end in student_interval(estimate, level=level))
+def _judged(i: int, name: str, answers: _Answers, drawn: np.ndarray | None, level: float) -> Judged:
+    """The i-th estimate."""
+    estimate, mean = answers.estimates[name], answers.mean_weights[_family(name)]
+    low, high = float(answers.intervals.low[i]), float(answers.intervals.high[i])
     if drawn is not None and np.isfinite(estimate.standard_error):
         low, high = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level]).tolist()
     n = int(np.sum(estimate.is_episode))
-    shares = np.sort(np.asarray(normalized_weights(jnp.asarray(estimate.log_weight)), np.float64))[::-1]
-    cumulative = np.cumsum(shares)
+    cumulative = cumulative_shares(np.asarray(estimate.log_weight))
     carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
     judged = Judged(
         value=float(estimate.value),
@@ -230,26 +247,34 @@ def _judged(estimate: Estimate, drawn: np.ndarray | None, level: float, mean: Es
         high=high,
         interval="Student" if drawn is None else "percentile bootstrap",
         effective_sample_size=float(estimate.effective_sample_size),
-        pareto_k=k,
-        largest_share=float(shares[0]),
+        pareto_k=float(answers.pareto_k[i]),
+        largest_share=float(cumulative[0]),
         carriers=carriers,
         carried=float(cumulative[carriers - 1]),
         mean_weight=float(mean.value),
         trust="",
         verdict="",
     )
-    trust, verdict = judge(judged, n, float(mean.standard_error))
+    trust, verdict = judge(judged, n, float(mean.standard_error), takes_blend=name == "magic")
     return judged._replace(trust=trust, verdict=verdict)
 
 
-def judge(of: Judged, episodes: int, mean_standard_error: float) -> tuple[str, str]:
+def cumulative_shares(log_weight: np.ndarray) -> np.ndarray:
+    """`[N]`, the share of all weight that the heaviest, the two heaviest … episodes carry; zeros for no weight."""
+    descending = np.sort(log_weight.astype(np.float64))[::-1]
+    weight = np.exp(descending - (descending[0] if np.isfinite(descending[0]) else 0.0))
+    return np.cumsum(weight) / max(weight.sum(), 1.0)
+
+
+def judge(of: Judged, episodes: int, mean_standard_error: float, *, takes_blend: bool = False) -> tuple[str, str]:
     """Whether an estimate is to be trusted, "yes", "with care" or "no", and the verdict in words.
 
     It is not where `k̂` is above 0.7, the effective sample size below 10, or the mean weight more than four
-    standard errors away from 1. It is with care where `k̂` is above 0.5 or cannot be told, or the effective
-    sample size below 100.
+    standard errors away from 1. It is with care where `k̂` is above 0.5 or cannot be told, the effective
+    sample size below 100, or the interval takes a blend as given, as that of `magic` does.
     """
-    no, care = [], []
+    no: list[str] = []
+    care = ["its interval takes the blend of model and data as given"] if takes_blend else []
     if not np.isfinite(of.value):
         no.append("the estimate overflowed")
     if of.effective_sample_size == 0:
@@ -274,8 +299,8 @@ def judge(of: Judged, episodes: int, mean_standard_error: float) -> tuple[str, s
 
 
 def _who_carries(of: Judged, episodes: int) -> str:
-    """"3 of 10,000 episodes carry 94 % of the weight", or how few episodes there are in effect."""
+    """How few episodes carry nearly all of the weight, or to how few they amount."""
     if of.carriers <= episodes / 2:
         verb = "carries" if of.carriers == 1 else "carry"
-        return f"{of.carriers:,} of {episodes:,} episodes {verb} {of.carried:.0%} of the weight".replace("%", " %")
+        return f"{of.carriers:,} of {episodes:,} episodes {verb} {100.0 * of.carried:.0f} % of the weight"
     return f"the effective sample size is {of.effective_sample_size:.1f}"

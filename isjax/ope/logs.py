@@ -160,17 +160,17 @@ def _refuse(name: str, x: np.ndarray, is_bad: np.ndarray, rule: str) -> None:
 
 
 def _check_steps(columns: Columns, row: np.ndarray, order: np.ndarray) -> None:
-    """Each episode, sorted, has the steps 0, 1, 2, …"""
+    """Raises `ValueError` unless the steps of each episode, sorted, count up from 0."""
     step = columns["step"]
     is_bad = step != row
     if not is_bad.any():
         return
     i = int(is_bad.argmax())
     episode, here = f"episode {columns['episode'][i]:.0f}", order[i] + 1
-    if step[i] == row[i] - 1:
-        raise ValueError(f"column step: {episode} has step {step[i]:.0f} twice, in rows {order[i - 1] + 1} and {here}.")
     if step[i] < 0:
         raise ValueError(f"column step must be at least 0, but row {here} is {step[i]:.0f}.")
+    if step[i] == row[i] - 1:
+        raise ValueError(f"column step: {episode} has step {step[i]:.0f} twice, in rows {order[i - 1] + 1} and {here}.")
     raise ValueError(f"column step: {episode} lacks step {row[i]}; row {here} is step {step[i]:.0f}.")
 
 
@@ -187,7 +187,7 @@ def _from_parquet(path: Path) -> Columns:
 
 def _from_csv(path: Path) -> Columns:
     import pyarrow as pa
-    import pyarrow.csv
+    from pyarrow.csv import ConvertOptions, read_csv
 
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -196,9 +196,9 @@ def _from_csv(path: Path) -> Columns:
         raise ValueError(f"it is not a CSV file that can be read ({_first_line(error)}).") from error
 
     def read(kind: Any) -> Columns:
-        kinds = {name: kind for name in names}
-        options = pa.csv.ConvertOptions(column_types=kinds, include_columns=list(names))
-        return _as_arrays(pa.csv.read_csv(path, convert_options=options))
+        kinds = dict.fromkeys(names, kind)
+        options = ConvertOptions(column_types=kinds, include_columns=list(names))
+        return _as_arrays(read_csv(path, convert_options=options))
 
     try:
         try:

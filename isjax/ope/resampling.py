@@ -1,5 +1,6 @@
 """The bootstrap of all estimators at once: sums over the episodes drawn are products of matrices."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -70,13 +71,11 @@ def resampled_values(
     Returns:
       `[resamples]` for each of the estimators.
     """
-    log = Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
+    log, log_share_t = _checked(episodes, discount)
     exact = Log(*(np.asarray(x, x.dtype if x.dtype == bool else np.float64) for x in log))  # type: ignore[arg-type]
-    flat_t = np.asarray(log_shares(log, discount), np.float64)
+    flat_t = np.asarray(log_share_t, np.float64)
     parts = {
-        name: _parts(name, exact, flat_t, episodes, estimate)
-        for name, estimate in estimates.items()
-        if name != "magic"
+        name: _parts(name, exact, flat_t, episodes, estimate) for name, estimate in estimates.items() if name != "magic"
     }
     n = exact.r_t.shape[1]
     at_once = max(1, DRAWN_AT_ONCE // n)
@@ -90,9 +89,20 @@ def resampled_values(
     return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
+@jax.jit
+def _checked(episodes: LoggedEpisodes, discount: float) -> tuple[Log, jax.Array]:
+    log = Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
+    return log, log_shares(log, discount)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _drawn(keys: jax.Array, n: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys)
+
+
 def _counts(keys: jax.Array, n: int) -> np.ndarray:
     """How often each of `n` episodes is drawn by each key, `[R, n]`."""
-    index = np.asarray(jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys))
+    index = np.asarray(_drawn(keys, n))
     index = index + n * np.arange(len(index))[:, None]
     return np.bincount(index.ravel(), minlength=index.size).reshape(index.shape).astype(np.float64)
 
@@ -123,7 +133,7 @@ def _per_step(name: str, log: Log, episodes: LoggedEpisodes, is_episode: np.ndar
     discount_t = np.exp(log.log_discount_t)[:, 0]
     if name == "weighted_per_decision_is":
         return [Ratios(discount_t, weight_t * log.r_t, weight_t)]
-    v_tm1, q_tm1 = (np.where(log.is_valid_t, x, 0.0) for x in (episodes.v_tm1, episodes.q_tm1))
+    v_tm1, q_tm1 = (np.where(log.is_valid_t, np.asarray(x), 0.0) for x in (episodes.v_tm1, episodes.q_tm1))
     before_t = np.concatenate([is_episode[None], weight_t[:-1]])
     return [
         Ratios(discount_t, weight_t * (log.r_t - q_tm1), weight_t),

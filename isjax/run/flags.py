@@ -87,7 +87,7 @@ def _registry() -> ConstructorRegistry:
             choices = typing.get_args(info.type)
             return _one({x: x for x in choices}.__getitem__, f"{{{','.join(choices)}}}", f"one of {', '.join(choices)}")
         if typing.get_origin(info.type) is tuple:
-            return _integers()
+            return _integers() if typing.get_args(info.type)[0] is int else _names()
         return None
 
     return registry
@@ -110,6 +110,16 @@ def _integers() -> PrimitiveConstructorSpec[Any]:
         instance_from_str=lambda texts: tuple(_read(int, text, "whole numbers") for text in texts),
         is_instance=lambda x: isinstance(x, tuple),
         str_from_instance=lambda x: [str(value) for value in x],
+    )
+
+
+def _names() -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="[NAME ...]",
+        instance_from_str=lambda texts: tuple(name for text in texts for name in text.split(",") if name),
+        is_instance=lambda x: isinstance(x, tuple),
+        str_from_instance=list,
     )
 
 

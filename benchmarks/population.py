@@ -1,0 +1,83 @@
+"""How training scales with the number of learners: compile seconds, steps per second, memory, CartPole's defaults.
+
+`python benchmarks/population.py` takes about three minutes on two cores and writes `results/population.json`.
+Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
+"""
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isjax.learner import make_learner
+from isjax.learner.defaults import defaults
+from isjax.population import make_population
+from isjax.run.store import device_name, versions
+
+RESULTS = Path(__file__).parent / "results" / "population.json"
+SIZES = (1, 16, 64, 256, 2048)
+STEPS_A_TURN = 2_000_000
+
+
+def compiled(learners: int):
+    """The compiled program of so many learners, a state to start from, and what compiling took."""
+    population = make_population(make_learner(defaults("CartPole-v1")[0]), learners)
+    state = population.init(jax.random.key(0), defaults("CartPole-v1")[1])
+    began = time.monotonic()
+    program = population.advance.lower(state, jnp.int32(1)).compile()
+    seconds = time.monotonic() - began
+    state, _ = program(state, jnp.int32(1))
+    return program, jax.block_until_ready(state), seconds, list(population.mesh.devices.flat)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    low, median, high = np.percentile(values, [10, 50, 90])
+    return {"median": float(median), "p10": float(low), "p90": float(high)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two small sizes, one turn, nothing is written")
+    quick = parser.parse_args().quick
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    steps_per_update = defaults("CartPole-v1")[0].steps_per_update
+    sizes, turns, steps_a_turn = ((1, 16), 1, 10_000) if quick else (SIZES, 10, STEPS_A_TURN)
+    compile_s: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(1 if quick else 3):
+        programs = {}
+        for size in sizes:
+            jax.clear_caches()
+            program, state, seconds, devices = compiled(size)
+            compile_s[size].append(seconds)
+            programs[size] = [program, state, devices]
+    rates: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(turns):
+        for size, held in programs.items():
+            updates = max(1, steps_a_turn // (size * steps_per_update))
+            began = time.monotonic()
+            held[1], _ = held[0](held[1], jnp.int32(updates))
+            jax.block_until_ready(held[1])
+            rates[size].append(size * updates * steps_per_update / (time.monotonic() - began))
+    records = [
+        {
+            "learners": size,
+            "devices": device_name(held[2]),
+            "compile_s": spread(compile_s[size]),
+            "env_steps_per_s": spread(rates[size]),
+            "temporary_bytes": held[0].memory_analysis().temp_size_in_bytes,
+        }
+        for size, held in programs.items()
+    ]
+    for record in records:
+        print(json.dumps(record), flush=True)
+    if not quick:
+        RESULTS.write_text(json.dumps({"versions": versions(), "records": records}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""`isjax evaluate` from outside: what it prints, writes and refuses, and that its numbers are the estimators'."""
+
+import contextlib
+import functools
+import io
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+from isjax import ope
+from isjax.cli import main
+from isjax.ope.evaluation import ESTIMATORS, ONLY_BY_NAME, WITH_MODEL, Judged, chosen_estimators, judge
+from isjax.ope.resampling import resampled_values
+from isjax.run.evaluate import EvaluateFlags
+from isjax.run.flags import parse
+
+EPISODES, STEPS = 200, 5
+
+
+def columns(gap, *, shortest=STEPS - 2):
+    """Coin tosses: μ is fair, π takes heads with odds exp(gap); a reward of 1 for heads."""
+    rng = np.random.default_rng(7)
+    length = rng.integers(shortest, STEPS + 1, EPISODES)
+    step = np.concatenate([np.arange(n) for n in length])
+    p = 1.0 / (1.0 + np.exp(-gap))
+    heads = rng.random(len(step)) < 0.5
+    return {
+        "episode": np.repeat(np.arange(EPISODES), length),
+        "step": step,
+        "reward": np.where(heads, 1.0, 0.0),
+        "log_pi": np.log(np.where(heads, p, 1.0 - p)),
+        "log_mu": np.full(len(step), np.log(0.5)),
+        "q": np.where(heads, 1.0, 0.0) + p * (STEPS - 1 - step),
+        "v": p * (STEPS - step),
+    }
+
+
+def write(path, gap=0.5, leave_out=(), **options):
+    table = pd.DataFrame(columns(gap, **options)).drop(columns=list(leave_out))
+    if path.suffix == ".npz":
+        np.savez(path, **{name: table[name].to_numpy() for name in table})
+    elif path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_parquet(path)
+    return path
+
+
+def said_about(capsys, *argv):
+    """The one line on stderr that `argv` is refused with."""
+    assert main(["evaluate", *map(str, argv)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err.strip().removeprefix("isjax evaluate: error: ")
+
+
+def evaluated(path, *argv):
+    """The JSON that a command writes."""
+    place = path.with_suffix(".json")
+    assert main(["evaluate", str(path), "--discount", "0.9", "--json", str(place), *argv]) == 0
+    return json.loads(place.read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A log, all that was written about it, and what was printed."""
+    path = write(tmp_path_factory.mktemp("log") / "log.parquet")
+    command = ["evaluate", str(path), "--discount", "0.9", "--json", str(path.with_suffix(".json"))]
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*command, "--figure", str(path.with_suffix(".png"))]) == 0
+    return path, json.loads(path.with_suffix(".json").read_text()), out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def log(whole):
+    return ope.read_log(whole[0])
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def by_name(log_rho, r, discount, is_valid, **model):
+    """Every estimator, called as a library would."""
+    return {
+        name: getattr(ope, name)(log_rho, r, discount, is_valid, **(model if name in WITH_MODEL else {}))
+        for name in ESTIMATORS
+    }
+
+
+def directly(log):
+    return by_name(log.log_rho_tm1, log.r_t, 0.9, log.is_valid_t, v_tm1=log.v_tm1, q_tm1=log.q_tm1)
+
+
+def test_the_table_fits_into_80_columns_and_names_everything(whole):
+    _, _, out = whole
+    assert max(map(len, out.splitlines())) <= 80
+    for words in ("ordinary", "weighted per decision", "doubly robust", "95 % interval", "ESS", "Pareto k", "trust"):
+        assert words in out
+    assert "counts as terminal" in out
+    assert "1,000 resamples" in out
+
+
+def test_the_json_holds_every_number(whole):
+    path, content, _ = whole
+    assert content["log"] == str(path)
+    assert (content["discount"], content["level"], content["seed"], content["resamples"]) == (0.9, 0.95, 0, 1000)
+    assert (content["episodes"], content["longest"]) == (EPISODES, STEPS)
+    assert content["rows"] == len(pd.read_parquet(path))
+    assert set(content["limits"]) >= {"unreliable_k", "fewest_effective"}
+    assert content["versions"]["isjax"]
+    assert list(content["estimates"]) == [name for name in ESTIMATORS if name not in ONLY_BY_NAME]
+    for of in content["estimates"].values():
+        assert tuple(of) == Judged._fields
+        assert of["low"] <= of["value"] <= of["high"]
+        assert of["interval"] in ("percentile bootstrap", "Student")
+
+
+def test_the_numbers_are_those_of_the_estimators(whole, log):
+    _, content, _ = whole
+    direct = directly(log)
+    for name, of in content["estimates"].items():
+        for field in ("value", "standard_error", "effective_sample_size"):
+            np.testing.assert_allclose(of[field], getattr(direct[name], field), rtol=1e-4, err_msg=f"{name} {field}")
+    returns = np.sum(0.9 ** np.arange(STEPS)[:, None] * np.asarray(log.r_t), 0)
+    np.testing.assert_allclose(content["behavior"]["value"], returns.mean(), rtol=1e-5)
+
+
+def test_resampled_values_are_the_estimates_of_the_same_resamples(log):
+    log = log._replace(is_valid_t=log.is_valid_t.at[:, 5].set(False))  # One column is no episode.
+    direct = {name: estimate for name, estimate in directly(log).items() if name != "magic"}
+
+    def together(*arrays, **model):
+        stack = lambda *x: jnp.stack(x)  # noqa: E731
+        return jax.tree.map(stack, *(of for name, of in by_name(*arrays, **model).items() if name in direct))
+
+    drawn = resampled_values(jax.random.key(3), log, 0.9, direct, resamples=20)
+    options = {"level": 0.9, "resamples": 20, "method": "percentile", "v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
+    arrays = (log.log_rho_tm1, log.r_t, 0.9, log.is_valid_t)
+    expected = ope.bootstrap_interval(jax.random.key(3), together, *arrays, **options)
+    ends = [np.quantile(drawn[name], [0.05, 0.95]) for name in direct]
+    np.testing.assert_allclose(np.transpose(ends), expected, rtol=2e-5)
+
+
+def test_resampled_values_are_finite_where_weights_are_not(log):
+    wild = log._replace(log_rho_tm1=jax.random.normal(jax.random.key(0), log.r_t.shape) * 300.0)
+    for name, values in resampled_values(jax.random.key(0), wild, 0.9, directly(wild), resamples=50).items():
+        assert name == "doubly_robust" or np.isfinite(values).all(), name
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_every_format_gives_identical_numbers(whole, tmp_path, suffix):
+    again = evaluated(write(tmp_path / f"log{suffix}"))
+    assert again["estimates"] == whole[1]["estimates"]
+
+
+def test_without_a_model_there_is_no_doubly_robust_estimate(tmp_path, capsys):
+    assert not set(chosen_estimators((), has_model=False)) & set(WITH_MODEL)
+    path = write(tmp_path / "log.csv", leave_out=("q", "v"))
+    said = said_about(capsys, path, "--discount", "1", "--estimators", "magic")
+    assert said == "--estimators may include magic only for a log with columns q and v."
+
+
+@pytest.mark.parametrize("argv", [["a", "b"], ["a,b"]])
+def test_estimators_are_named_with_spaces_or_commas(argv):
+    flags = parse(EvaluateFlags, ["log.csv", "--discount", "1", "--estimators", *argv], prog="isjax evaluate")
+    assert flags.estimators == ("a", "b")
+
+
+def test_the_inconsistent_estimator_is_chosen_only_by_name():
+    assert not set(chosen_estimators((), has_model=True)) & set(ONLY_BY_NAME)
+    assert chosen_estimators(ONLY_BY_NAME, has_model=False) == ONLY_BY_NAME
+
+
+def test_intervals_follow_from_the_seed_and_the_level(tmp_path):
+    path = write(tmp_path / "log.npz")
+
+    def interval(*argv):
+        of = evaluated(path, "--estimators", "weighted_is", *argv)["estimates"]["weighted_is"]
+        return of["low"], of["high"]
+
+    first = interval("--seed", "1")
+    assert first == interval("--seed", "1")
+    assert first != interval("--seed", "2")
+    low, high = interval("--level", "0.5")
+    assert first[0] < low < high < first[1]
+
+
+def test_student_intervals_are_those_of_the_library(tmp_path):
+    path = write(tmp_path / "log.npz")
+    of = evaluated(path, "--estimators", "weighted_is", "--resamples", "0")["estimates"]["weighted_is"]
+    log = ope.read_log(path)
+    assert of["interval"] == "Student"
+    np.testing.assert_allclose((of["low"], of["high"]), ope.student_interval(directly(log)["weighted_is"]), rtol=1e-5)
+
+
+def test_the_verdict_changes_with_the_gap(whole, tmp_path, capsys):
+    assert whole[1]["estimates"]["weighted_is"]["verdict"] == "trust"
+    path = write(tmp_path / "log.npz", gap=9.0, shortest=STEPS)
+    of = evaluated(path, "--estimators", "weighted_is")["estimates"]["weighted_is"]
+    assert of["trust"] == "no"
+    assert of["verdict"].startswith("do not trust: ")
+    assert f"of {EPISODES} episodes carr" in of["verdict"]
+    assert "do not trust" in capsys.readouterr().out
+
+
+def test_a_log_that_misses_what_the_target_policy_does_is_not_trusted(tmp_path):
+    table = pd.DataFrame(columns(0.0))
+    table["log_pi"] -= 1.0  # All weights alike, but their mean is not 1.
+    table.to_parquet(tmp_path / "log.parquet")
+    for of in evaluated(tmp_path / "log.parquet")["estimates"].values():
+        assert "the log misses what the target policy does" in of["verdict"]
+
+
+def test_weights_of_zero_are_said_to_be_and_become_null(tmp_path):
+    table = pd.DataFrame(columns(0.0))
+    table["log_pi"] = -np.inf
+    table.to_parquet(tmp_path / "log.parquet")
+    figure = tmp_path / "weights.svg"
+    content = evaluated(tmp_path / "log.parquet", "--estimators", "weighted_is", "--figure", str(figure))
+    of = content["estimates"]["weighted_is"]
+    assert of["verdict"] == "do not trust: no episode has any weight under the target policy"
+    assert (of["value"], of["low"], of["high"]) == (0.0, None, None)
+    assert b"<svg" in figure.read_bytes()
+
+
+def test_the_figure_is_one(whole, tmp_path):
+    assert whole[0].with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+BASE = Judged(1.0, 0.1, 0.8, 1.2, "Student", 500.0, 0.1, 0.01, 400, 0.9, 1.0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "episodes", "trust", "verdict"),
+    [
+        ({}, 1000, "yes", "trust"),
+        ({"pareto_k": 0.6}, 1000, "with care", "trust with care: the weights have a heavy tail, Pareto k 0.60 > 0.5"),
+        ({"pareto_k": 0.8}, 1000, "no", "do not trust: the weights have a heavy tail, Pareto k 0.80 > 0.7"),
+        ({"pareto_k": np.inf}, 1000, "with care", "trust with care: the tail of the weights cannot be judged"),
+        ({"effective_sample_size": 50.0}, 600, "with care", "trust with care: the effective sample size is 50.0"),
+        (
+            {"effective_sample_size": 2.0, "carriers": 3, "carried": 0.94},
+            10_000,
+            "no",
+            "do not trust: 3 of 10,000 episodes carry 94 % of the weight",
+        ),
+        ({}, 24, "with care", "trust with care: 24 episodes are too few to judge the tail of the weights"),
+        ({"value": np.nan}, 1000, "no", "do not trust: the estimate overflowed"),
+    ],
+)
+def test_verdicts_go_by_the_limits(changes, episodes, trust, verdict):
+    assert judge(BASE._replace(**changes), episodes, 0.1) == (trust, verdict)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("", "--discount is missing."),
+        ("--discount 2", "--discount must lie in [0, 1], but it is 2.0."),
+        ("--discount x", "--discount must be a number, but it is 'x'."),
+        ("--discount 1 --level 1", "--level must lie in (0, 1), but it is 1.0."),
+        ("--discount 1 --resamples -1", "--resamples must be at least 0, but it is -1."),
+        ("--discount 1 --seed -1", "--seed must be at least 0 and less than 2^32, but it is -1."),
+        ("--discount 1 --estimators foo", "--estimators must be among ordinary_is,"),
+        ("--discount 1 --figure x.pdf", "--figure must end in .png or .svg, but it is 'x.pdf'."),
+        ("--discount 1 --json /nowhere/x.json", "--json must lie in a folder that can be written to, but /nowhere"),
+        ("--discount 1 --figur x.png", "there is no option --figur; did you mean --figure?"),
+    ],
+)
+def test_bad_arguments_are_one_line_that_names_the_flag(tmp_path, capsys, argv, message):
+    path = write(tmp_path / "log.npz")
+    assert said_about(capsys, path, *argv.split()).startswith(message)
+
+
+def test_the_log_is_never_overwritten(tmp_path, capsys):
+    path = write(tmp_path / "log.csv")
+    before = path.read_bytes()
+    said = said_about(capsys, path, "--discount", "1", "--json", path)
+    assert said.startswith("--json must be a file of its own")
+    assert path.read_bytes() == before
+
+
+def test_a_bad_log_writes_nothing(tmp_path, capsys):
+    path = tmp_path / "log.csv"
+    table = pd.DataFrame(columns(0.5))
+    table.loc[3, "log_mu"] = np.nan
+    table.to_csv(path, index=False)
+    argv = (path, "--discount", "1", "--json", tmp_path / "out.json", "--figure", tmp_path / "out.png")
+    assert said_about(capsys, *argv) == f"{path}: column log_mu must hold numbers, but row 4 is nan."
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_positive_log_probability_asks_for_densities(tmp_path, capsys):
+    table = pd.DataFrame(columns(0.5))
+    table[["log_pi", "log_mu"]] += 1.0
+    table.to_csv(tmp_path / "log.csv", index=False)
+    assert "(--densities allows more)" in said_about(capsys, tmp_path / "log.csv", "--discount", "1")
+    of = evaluated(tmp_path / "log.csv", "--densities", "--estimators", "weighted_is", "--resamples", "0")
+    assert of["estimates"]["weighted_is"]["trust"] == "yes"
+
+
+def test_help_fits_into_80_columns_and_loads_no_reader(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for flag in ("--discount", "--estimators", "--json", "--figure", "--seed", "--level", "--densities"):
+        assert flag in text
+    code = (
+        "import sys, isjax.cli\n"
+        "assert isjax.cli.main(['evaluate', '--help']) == 0\n"
+        "assert not {'gymnax', 'matplotlib', 'pandas', 'pyarrow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
