@@ -115,6 +115,9 @@ def main(argv: list[str] | None = None) -> int:
         return commands[argv[0]](argv[1:])
     except BadArguments as error:
         return _complain(f"isjax {argv[0]}", str(error))
+    except BrokenPipeError:  # whoever read the output has seen enough; nor is anything left to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except SystemExit as stop:  # of --help
         return int(stop.code or 0)
 
