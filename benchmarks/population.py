@@ -1,6 +1,7 @@
 """How training scales with the number of learners: compile seconds, steps per second, memory, CartPole's defaults.
 
-`python benchmarks/population.py` takes about three minutes on two cores and writes `results/population.json`.
+`python benchmarks/population.py` takes about three minutes on two cores and writes `results/population.json` and
+its table in README.md.
 Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
 """
 
@@ -11,8 +12,13 @@ import time
 from pathlib import Path
 
 import jax
+
+if __name__ == "__main__":  # before gymnax, which computes on import
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
 import jax.numpy as jnp
 import numpy as np
+from readme import rows, write_table
 
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
@@ -40,11 +46,27 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": float(median), "p10": float(low), "p90": float(high)}
 
 
+def table(result: dict) -> str:
+    """The records as the README shows them."""
+    header = "learners, devices, steps/s of all learners, 10 to 90 %, compiling, temporary memory"
+    lines = [
+        [
+            f"{record['learners']:,}",
+            record["devices"],
+            f"{record['env_steps_per_s']['median'] / 1e6:.2f} M",
+            f"{record['env_steps_per_s']['p10'] / 1e6:.2f} to {record['env_steps_per_s']['p90'] / 1e6:.2f} M",
+            f"{record['compile_s']['median']:.1f} s",
+            f"{record['temporary_bytes'] / 1e6:.1f} MB",
+        ]
+        for record in result["records"]
+    ]
+    return f"{rows(header.split(', '), lines)}\njax {result['versions']['jax']}; sizes take turns in one run.\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two small sizes, one turn, nothing is written")
     quick = parser.parse_args().quick
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     steps_per_update = defaults("CartPole-v1")[0].steps_per_update
     sizes, turns, steps_a_turn = ((1, 16), 1, 10_000) if quick else (SIZES, 10, STEPS_A_TURN)
     compile_s: dict[int, list[float]] = {size: [] for size in sizes}
@@ -76,7 +98,9 @@ def main() -> None:
     for record in records:
         print(json.dumps(record), flush=True)
     if not quick:
-        RESULTS.write_text(json.dumps({"versions": versions(), "records": records}, indent=1) + "\n")
+        result = {"versions": versions(), "records": records}
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        write_table("population", table(result))
 
 
 if __name__ == "__main__":

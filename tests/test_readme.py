@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import defaults as benchmark
+import defaults as defaults_benchmark
+import population as population_benchmark
+import readme
 
 from isjax import cli
 
@@ -24,9 +26,15 @@ def test_every_python_block_runs(block):
 
 
 def test_the_table_of_defaults_is_that_of_its_record():
-    records = json.loads(benchmark.RESULTS.read_text())
-    assert [r["command"] for r in records] == [f"isjax train {flags}" for flags in benchmark.RUNS]
-    assert benchmark.with_table(README, records) == README
+    records = json.loads(defaults_benchmark.RESULTS.read_text())
+    assert [r["command"] for r in records] == [f"isjax train {flags}" for flags in defaults_benchmark.RUNS]
+    assert readme.with_table(README, "defaults", defaults_benchmark.table(records)) == README
+
+
+def test_the_table_of_populations_is_that_of_its_record():
+    result = json.loads(population_benchmark.RESULTS.read_text())
+    assert [r["learners"] for r in result["records"]] == list(population_benchmark.SIZES)
+    assert readme.with_table(README, "population", population_benchmark.table(result)) == README
 
 
 def test_every_file_that_is_named_exists():
