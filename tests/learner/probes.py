@@ -15,11 +15,11 @@ class ProbeState(EnvState):
 
 
 class Probe(Environment):
-    """`length` steps, then a terminal state or a time limit; observes [cue, time / length]."""
+    """`length` steps, then a terminal state or a time limit; observes [cue, time / length], or [cue, 0]."""
 
-    def __init__(self, length: int = 1, *, ends: str = "terminated", reward: str = "one"):
+    def __init__(self, length: int = 1, *, ends: str = "terminated", reward: str = "one", shows_time: bool = True):
         super().__init__()
-        self.length, self.ends, self.reward = length, ends, reward
+        self.length, self.ends, self.reward, self.shows_time = length, ends, reward, shows_time
 
     @property
     def default_params(self) -> EnvParams:
@@ -44,7 +44,7 @@ class Probe(Environment):
         return self.get_obs(state), state, reward, terminated, {}
 
     def get_obs(self, state, params=None, key=None):
-        return jnp.stack([state.cue, state.time / self.length])
+        return jnp.stack([state.cue, self.shows_time * state.time / self.length])
 
     def action_space(self, params: Any = None):
         return spaces.Discrete(2)
