@@ -15,7 +15,7 @@ from isjax.types import Device, Key, Metrics
 
 AXIS = "learner"
 CPU_GROUP = 8
-"""Learners batched together on one core: measured best for small networks from 4 to 32."""
+"""Learners batched together on one core: with 2,048 small networks, the fastest of 8, 16, 32 and all at once."""
 
 
 class Population(NamedTuple):
@@ -76,8 +76,7 @@ def make_population(
     def init_all(key: Key, hyper: Hyper) -> LearnerState:
         # One learner at a time: the QR of an orthogonal initializer, batched over learners, can starve a pool of
         # two threads for good.
-        start = _spread(lambda key, hyper: jax.vmap(learner.init)(key, hyper), mesh, 1)
-        return start((_keys(key, index), hyper))
+        return _spread(jax.vmap(learner.init), mesh, 1)((_keys(key, index), hyper))
 
     update = jax.vmap(learner.update)
 
@@ -113,7 +112,6 @@ def _spread(function: Callable[..., Any], mesh: Mesh, group: int) -> Callable[..
       `(learners, *shared) → trees`, `learners` being a tuple of trees `[L, ...]`.
     """
 
-    # Without communication there is nothing for the checks on replication to find.
     def on_each_device(learners: tuple, *shared: Any) -> Any:
         count = jax.tree.leaves(learners)[0].shape[0]
         size = _group_size(count, group)
@@ -129,6 +127,7 @@ def _spread(function: Callable[..., Any], mesh: Mesh, group: int) -> Callable[..
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), result, rest)
 
     def spread(learners: tuple, *shared: Any) -> Any:
+        # Without communication there is nothing for the checks on replication to find.
         specs = (PartitionSpec(AXIS), *(PartitionSpec() for _ in shared))
         return jax.shard_map(on_each_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(
             learners, *shared

@@ -163,7 +163,8 @@ def test_densities_may_be_positive(tmp_path):
 
 
 def test_the_logarithm_of_one_may_be_off_by_rounding(tmp_path):
-    read_log(write(tmp_path / "log.parquet", good(log_pi=[2e-7, -0.2, -0.3, 0.0, 0.0])))
+    log = read_log(write(tmp_path / "log.parquet", good(log_pi=[2e-7, -0.2, -0.3, 0.0, 0.0])))
+    assert np.isfinite(log.log_rho_tm1).all()
 
 
 def test_one_long_episode_among_many_short_ones_is_refused_rather_than_padded(monkeypatch):
