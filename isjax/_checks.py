@@ -32,6 +32,13 @@ def check_flags(**arrays: Any) -> None:
             raise TypeError(f"{name} must be boolean, but its dtype is {jnp.result_type(x)}.")
 
 
+def check_integer(**arrays: Any) -> None:
+    """Raises `TypeError` for an array that does not hold integers."""
+    for name, x in arrays.items():
+        if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
+            raise TypeError(f"{name} must hold integers, but its dtype is {jnp.result_type(x)}.")
+
+
 def check_positive(**numbers: Any) -> None:
     """Raises `ValueError` for a Python number that is not above zero; traced values pass unseen."""
     for name, x in numbers.items():

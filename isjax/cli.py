@@ -1,4 +1,4 @@
-"""The command line: `isjax train`, `isjax evaluate` and `isjax report`.
+"""The command line: `isjax train`, `isjax record`, `isjax evaluate` and `isjax report`.
 
 What `--help` and a mistyped flag need is imported here, everything else once the arguments are known to be good.
 Exit codes: 0 done, 1 the run failed, 2 bad arguments or input, 130 interrupted and resumable.
@@ -32,6 +32,7 @@ compiled program.
 
 commands:
   train     train a population of learners, and keep what they did in a folder
+  record    log episodes of a trained learner, or of a mixture with uniform
   evaluate  estimate the value of a policy from a log of another one's episodes
   report    rebuild the page of a run folder
 
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # γ on a terminal that knows no Greek
-    commands = {"train": train, "evaluate": evaluate, "report": report}
+    commands = {"train": train, "record": record, "evaluate": evaluate, "report": report}
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return DONE if argv else BAD_ARGUMENTS
@@ -143,16 +144,31 @@ def train(argv: list[str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
+def record(argv: list[str]) -> int:
+    """`isjax record`."""
+    from isjax.run.record import RecordFlags
+    from isjax.run.record import record as run
+
+    return _write_at_the_end(run, RecordFlags, argv, prog="isjax record")
+
+
 def evaluate(argv: list[str]) -> int:
     """`isjax evaluate`."""
     from isjax.run.evaluate import EvaluateFlags
     from isjax.run.evaluate import evaluate as run
 
-    flags = parse(EvaluateFlags, argv, prog="isjax evaluate")
+    return _write_at_the_end(run, EvaluateFlags, argv, prog="isjax evaluate")
+
+
+def _write_at_the_end(run: Any, kind: Any, argv: list[str], *, prog: str) -> int:
+    """A command that checks everything first, and writes once everything is known."""
+    flags = parse(kind, argv, prog=prog)
     try:
         run(flags)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        raise BadArguments(in_flags(str(error), EvaluateFlags)) from error
+        raise BadArguments(in_flags(str(error), kind)) from error
     except KeyboardInterrupt:
         print("Interrupted before anything was written.", file=sys.stderr)
         return INTERRUPTED

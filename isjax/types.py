@@ -49,10 +49,24 @@ class Unroll(NamedTuple):
     """`[K, B, ...]`: the observations that time limits cut short, in order of time."""
     cut_slot_t: jax.Array
     """`[T, B]` int32: the slot of `cut_observation` that row `t` filled, if it was cut."""
+    memory: Tree = ()
+    """`[1, B, ...]`: what a recurrent network brought into row 0, already empty if an episode starts there."""
+    mu_tm1: jax.Array | None = None
+    """`[T, B, P]`, parameters of the distribution that acted, where rows are judged by them."""
+    is_valid_t: Flags | None = None
+    """`[T, B]`, false for rows that are not to be learned from; `None` if all are."""
+
+
+_ABSENT: Any = None
 
 
 class Terms(NamedTuple):
-    """What an objective sees of an unroll, everything `[T, *B]`; gradients flow into the first four."""
+    """What an objective sees of an unroll, everything `[T, *B]`; gradients flow into the first three, and `kl_tm1`.
+
+    An algorithm that fixes its advantages (see `learner.objectives.Algorithm`) sees rows `[1, N]` in any order:
+    everything but these four is then as it was before the first gradient step. What stands behind `is_valid_t` is
+    there for such an algorithm alone, and `None` for others.
+    """
 
     log_pi_tm1: Series
     """Log-probability of the action under the policy that learns."""
@@ -69,6 +83,19 @@ class Terms(NamedTuple):
     """γ, and 0 where the episode terminated."""
     same_episode_t: Flags
     """False where row `t` ended its episode, for either reason."""
+    is_valid_t: Flags | None = None
+    """False for rows that are not to be learned from; `None` if all are."""
+    log_prox_tm1: Series = _ABSENT
+    """Log-probability of the action under the parameters before the first gradient step."""
+    v_prox_tm1: Series = _ABSENT
+    """`v_tm1` under these."""
+    kl_tm1: Series = _ABSENT
+    """`KL(prox ‖ π)` in that state, exact."""
+    advantage_tm1: Series = _ABSENT
+    target_tm1: Series = _ABSENT
+    """What the value should become."""
+    kl_cost: jax.Array = _ABSENT
+    """`[]`, the adaptive penalty's factor β."""
 
 
 class LoggedEpisodes(NamedTuple):
@@ -99,11 +126,35 @@ class Network(Protocol):
         ...
 
 
+class RecurrentNetwork(Protocol):
+    """A network with a memory, applied to sequences; a network that has `start` is taken for one."""
+
+    def start(self, batch: int, /) -> Tree:
+        """An empty memory `[batch, ...]`, all zeros."""
+        ...
+
+    def init(self, key: Key, observation: Tree, memory: Tree, is_first: Flags, /) -> Tree:
+        """Parameters, from arguments as `apply` gets them."""
+        ...
+
+    def apply(
+        self, params: Tree, observation: Tree, memory: Tree, is_first: Flags, /
+    ) -> tuple[jax.Array, jax.Array, Tree]:
+        """`(policy [T, B, P], value [T, B], memories [T, B, ...])` of observations `[T, B, ...]`.
+
+        `memory` `[B, ...]` is what row 0 starts with, `memories[t]` what row `t + 1` does; a row where `is_first`
+        is true starts with an empty one.
+        """
+        ...
+
+
 class Environment(Protocol):
     """The part of gymnax's interface that the learner uses."""
 
     def reset(self, key: Key, params: Any) -> tuple[Tree, Tree]:
-        """`(observation, state)`."""
+        """`(observation, state)`. An observation with a field or key `action_mask`, `[A]` boolean, says which
+        actions are legal in its state; the rest of it is what the network sees.
+        """
         ...
 
     def step(

@@ -15,10 +15,11 @@ import pytest
 
 from isjax import ope
 from isjax.cli import main
-from isjax.ope.evaluation import ESTIMATORS, ONLY_BY_NAME, WITH_MODEL, Judged, chosen_estimators, judge
+from isjax.ope.evaluation import ESTIMATORS, ONLY_BY_NAME, WITH_MODEL, Judged, chosen_estimators, evaluate_log, judge
 from isjax.ope.resampling import resampled_values
 from isjax.run.evaluate import EvaluateFlags
 from isjax.run.flags import parse
+from isjax.types import LoggedEpisodes
 
 EPISODES, STEPS = 200, 5
 
@@ -232,7 +233,7 @@ def test_the_figure_is_one(whole, tmp_path):
     assert whole[0].with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
-BASE = Judged(1.0, 0.1, 0.8, 1.2, "Student", 500.0, 0.1, 0.01, 400, 0.9, 1.0, "", "")
+BASE = Judged(1.0, 0.1, 0.8, 1.2, "Student", 500.0, 0.1, 0.01, 400, 0.9, 1.0, 0.0, 0.0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -251,10 +252,33 @@ BASE = Judged(1.0, 0.1, 0.8, 1.2, "Student", 500.0, 0.1, 0.01, 400, 0.9, 1.0, ""
         ),
         ({}, 24, "with care", "trust with care: 24 episodes are too few to judge the tail of the weights"),
         ({"value": np.nan}, 1000, "no", "do not trust: the estimate overflowed"),
+        (
+            {"steps_below_10": 0.12, "steps_below_100": 0.5},
+            1000,
+            "no",
+            "do not trust: 12 % of the discounted steps rest on an effective sample size below 10",
+        ),
+        (
+            {"steps_below_10": 0.01, "steps_below_100": 0.25},
+            1000,
+            "with care",
+            "trust with care: 25 % of the discounted steps rest on an effective sample size below 100",
+        ),
     ],
 )
 def test_verdicts_go_by_the_limits(changes, episodes, trust, verdict):
     assert judge(BASE._replace(**changes), episodes, 0.1) == (trust, verdict)
+
+
+def test_late_steps_that_rest_on_few_episodes_are_counted_by_their_discount():
+    """Step 0 leaves all 200 weights equal; step 1 leaves 20 of them, step 2 leaves 2: γ/(1 + γ + γ²) and so on."""
+    log_rho = np.zeros((3, 200), np.float32)
+    log_rho[1, 20:], log_rho[2, 2:] = -200.0, -200.0
+    log = LoggedEpisodes(jnp.asarray(log_rho), jnp.ones((3, 200)), jnp.ones((3, 200), bool))
+    of = evaluate_log(log, 0.5, key=jax.random.key(0), resamples=0).estimates
+    np.testing.assert_allclose(of["weighted_per_decision_is"].steps_below_10, 0.25 / 1.75, rtol=1e-6)
+    np.testing.assert_allclose(of["discounting_aware_is"].steps_below_100, 0.75 / 1.75, rtol=1e-6)
+    assert of["weighted_is"].steps_below_100 == 0.0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,29 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+_COUNTS = (
+    "steps",
+    "num_envs",
+    "unroll_length",
+    "epochs",
+    "minibatches",
+    "replay_size",
+    "channels",
+    "evaluation_episodes",
+)
+_ABOVE_ZERO = (
+    "max_grad_norm",
+    "clip_rho",
+    "clip_c",
+    "clip_pg_rho",
+    "clip_epsilon",
+    "max_kl",
+    "kl_cost",
+    "temperature",
+    "max_weight",
+    "replay_max_kl",
+)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -14,8 +37,10 @@ class Config:
 
     env: str = "CartPole-v1"
     """Environment id, as gymnax registers it."""
+    env_params: tuple[str, ...] = ()
+    """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
     algorithm: str = "impala"
-    """Name of the objective."""
+    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo."""
     steps: int = 500_000
     """Environment steps per learner; rounded up to whole updates."""
     num_envs: int = 8
@@ -25,13 +50,34 @@ class Config:
     actor_lag: int = 0
     """Updates by which the acting policy lags behind the learning one; 0 is on-policy."""
     epochs: int = 1
-    """Passes over each unroll; from the second gradient step on, ratios are recomputed."""
+    """Passes over each unroll; from the second gradient step on, ratios are recomputed. For trpo, of its critic."""
     minibatches: int = 1
-    """Gradient steps a pass, each on its own environments; must divide num_envs."""
+    """Gradient steps a pass: each on its own environments or, where an algorithm fixes its advantages before
+    the first one (ppo…, awr, p3o, trpo) and the network has no memory, on its own rows. Must divide their number."""
+    correction: Literal["v-trace", "one-step", "epsilon", "none"] = "v-trace"
+    """How impala corrects for the policy that acted."""
+    products: Literal["plain", "self-normalized"] = "plain"
+    """Products of ratios of pg-is: as they are, or over their mean in the batch."""
+    normalize_advantages: bool = False
+    """Standardize the advantages of each gradient step, where an algorithm fixes them beforehand."""
+    clip_values: bool = False
+    """Bound how far ppo's value loss moves a value by clip_epsilon."""
+    replay_fraction: float = 0.0
+    """Share of each batch that comes from earlier unrolls, in [0, 1); not where advantages are fixed beforehand."""
+    replay_size: int = 100
+    """Unrolls that the replay keeps, the newest ones."""
+    replay_mask: bool = False
+    """Leave out rows where KL(π‖μ) exceeds replay_max_kl."""
+    burn_in: int = 0
+    """First rows of a replayed unroll that only bring a memory up to date."""
     network: Literal["mlp", "conv"] = "mlp"
     """Torso: dense layers on the flat observation, or a 3×3 convolution before them."""
+    memory: Literal["none", "gru", "lstm"] = "none"
+    """Recurrent cell between torso and heads, as wide as the last layer of the torso."""
+    towers: Literal["shared", "separate"] = "shared"
+    """Whether policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)
-    """Widths of the dense layers that policy and value share."""
+    """Widths of the dense layers."""
     channels: int = 16
     """Output channels of the convolution, if there is one."""
     activation: Literal["tanh", "relu"] = "tanh"
@@ -53,16 +99,29 @@ class Config:
     """Evaluate the most likely actions, or actions sampled from the policy."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "num_envs", "unroll_length", "epochs", "minibatches", "channels", "evaluation_episodes"):
+        for name in _COUNTS:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("actor_lag", "resets_per_unroll"):
+        for name in ("actor_lag", "resets_per_unroll", "burn_in"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
+        _require(0 <= self.replay_fraction < 1, "replay_fraction", self.replay_fraction, "in [0, 1)")
         _require(
-            self.num_envs % self.minibatches == 0,
-            "minibatches",
-            self.minibatches,
-            f"a divisor of num_envs, which is {self.num_envs}",
+            self.burn_in < self.unroll_length,
+            "burn_in",
+            self.burn_in,
+            f"less than unroll_length, which is {self.unroll_length}",
+        )
+        _require(
+            self.memory == "none" or self.towers == "shared",
+            "towers",
+            self.towers,
+            "shared where the network has a memory",
+        )
+        _require(
+            self.memory == "none" or bool(self.torso),
+            "torso",
+            self.torso,
+            "at least one layer for the memory to follow",
         )
 
     @property
@@ -76,9 +135,19 @@ class Config:
         return -(-self.steps // self.steps_per_update)
 
     @property
+    def replayed_envs(self) -> int:
+        """Columns `[T]` of earlier unrolls that join each batch."""
+        return round(self.num_envs * self.replay_fraction / (1.0 - self.replay_fraction))
+
+    @property
+    def batch_envs(self) -> int:
+        """Columns `[T]` of each batch, fresh and replayed ones."""
+        return self.num_envs + self.replayed_envs
+
+    @property
     def is_on_policy(self) -> bool:
         """Whether the first gradient step of an update sees the very parameters that acted."""
-        return self.actor_lag == 0
+        return self.actor_lag == 0 and self.replayed_envs == 0
 
 
 @flax.struct.dataclass
@@ -100,7 +169,19 @@ class Hyper:
     clip_c: float | jax.Array = 1.0
     """V-trace's c̄, above 0."""
     clip_pg_rho: float | jax.Array = 1.0
-    """Bound on the policy gradient's ratio, above 0."""
+    """Bound on the policy gradient's ratio, above 0; for pg-is, on products of ratios."""
+    clip_epsilon: float | jax.Array = 0.2
+    """How far ppo lets a ratio move from 1, above 0."""
+    max_kl: float | jax.Array = 0.01
+    """Mean KL in nats, above 0, that a step of trpo may take, and that ppo-kl aims at."""
+    kl_cost: float | jax.Array = 1.0
+    """ppo-kl's first β, above 0; it adapts to max_kl."""
+    temperature: float | jax.Array = 1.0
+    """awr's β, above 0: weights are exp(A/β)."""
+    max_weight: float | jax.Array = 20.0
+    """Bound on awr's weights, above 0."""
+    replay_max_kl: float | jax.Array = 0.3
+    """KL in nats, above 0, beyond which replay_mask leaves a row out."""
     value_cost: float | jax.Array = 0.5
     """Factor of the value loss, ½ (v_s − V)²."""
     entropy_cost: float | jax.Array = 0.01
@@ -111,7 +192,7 @@ class Hyper:
         for name in ("discount", "lambda_", "learning_rate_end"):
             value = getattr(self, name)
             _require(bool(jnp.all((jnp.asarray(value) >= 0) & (jnp.asarray(value) <= 1))), name, value, "in [0, 1]")
-        for name in ("max_grad_norm", "clip_rho", "clip_c", "clip_pg_rho"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             _require(bool(jnp.all(jnp.asarray(value) > 0)), name, value, "greater than 0")
         for name in ("learning_rate", "value_cost", "entropy_cost"):

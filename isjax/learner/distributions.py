@@ -43,6 +43,10 @@ class ActionDistribution(Protocol):
         """Entropy `[...]` in nats."""
         ...
 
+    def kl(self, policy: jax.Array, other: jax.Array) -> jax.Array:
+        """`KL(policy ‖ other)` `[...]` in nats, exact."""
+        ...
+
     def execute(self, action: jax.Array) -> jax.Array:
         """What the environment gets."""
         ...
@@ -85,6 +89,12 @@ class Categorical:
         log_p = jax.nn.log_softmax(policy)
         possible = jnp.isfinite(log_p)
         return -jnp.sum(jnp.where(possible, jnp.exp(log_p) * jnp.where(possible, log_p, 0.0), 0.0), axis=-1)
+
+    def kl(self, policy: jax.Array, other: jax.Array) -> jax.Array:
+        log_p, log_q = jax.nn.log_softmax(policy), jax.nn.log_softmax(other)
+        possible = jnp.isfinite(log_p)
+        gap = jnp.where(possible, log_p, 0.0) - jnp.where(possible, log_q, 0.0)
+        return jnp.sum(jnp.where(possible, jnp.exp(log_p), 0.0) * gap, axis=-1)
 
     def execute(self, action: jax.Array) -> jax.Array:
         return action
@@ -141,6 +151,13 @@ class Gaussian:
         """Of the Gaussian before it is brought into bounds, which has no closed form afterwards."""
         _, log_std = self._moments(policy)
         return jnp.sum(log_std + 0.5 * jnp.log(2.0 * jnp.pi * jnp.e), axis=-1)
+
+    def kl(self, policy: jax.Array, other: jax.Array) -> jax.Array:
+        """Of the Gaussians before they are brought into bounds: exact after squashing, a bound after clipping."""
+        (mean, log_std), (other_mean, other_log_std) = self._moments(policy), self._moments(other)
+        gap = (mean - other_mean) * jnp.exp(-other_log_std)
+        log_ratio = log_std - other_log_std
+        return jnp.sum(0.5 * (jnp.exp(2.0 * log_ratio) + gap**2 - 1.0) - log_ratio, axis=-1)
 
     def execute(self, action: jax.Array) -> jax.Array:
         if self.low is not None:

@@ -1,9 +1,10 @@
 """Environments behind gymnax's interface; the only file that imports gymnax."""
 
+import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
 
@@ -48,25 +49,51 @@ class Adapter(NamedTuple):
     """Whether `step` uses `fresh`; otherwise the environment draws a reset of its own on every step."""
     encode: Callable[[Tree], jax.Array]
     """A batch of observations `[N, ...]` to float32 features for the network."""
+    legal: Callable[[Tree], jax.Array | None]
+    """Of the same batch, `[N, A]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
     max_steps: int | None
     """The time limit, where the environment states one."""
 
 
-def make_environment(name: str) -> tuple[Any, Any]:
-    """`(environment, params)` of a registered id.
+def make_environment(name: str, overrides: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    """`(environment, params)` of a registered id; each override is `NAME=NUMBER`, in place of a default.
 
     Raises:
-      ValueError: no such id (near matches are named), or its data cannot be downloaded.
+      ValueError: no such id (near matches are named), no such parameter, or data that cannot be downloaded.
+
+    >>> make_environment("MemoryChain-bsuite", ("memory_length=10",))[1].memory_length
+    10
     """
     if name not in gymnax.registered_envs:
         near = difflib.get_close_matches(name, gymnax.registered_envs, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(gymnax.registered_envs)}."
         raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
     try:
-        return gymnax.make(name)
+        environment, params = gymnax.make(name)
+        return environment, _overridden(params, overrides)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise ValueError(f"env {name!r} downloads its data, which failed: {error}.") from error
+
+
+def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
+    known = {field.name: getattr(params, field.name) for field in dataclasses.fields(params)}
+    changes = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if name not in known or not equals:
+            near = difflib.get_close_matches(name, known, n=1) or [next(iter(known))]
+            raise ValueError(
+                f"env_params must be NAME=NUMBER with NAME one of {', '.join(known)}, but one is {override!r}; "
+                f"an example is {near[0]}={known[near[0]]}."
+            )
+        kind = int if isinstance(known[name], int) and not isinstance(known[name], bool) else float
+        try:
+            changes[name] = kind(text)
+        except ValueError:
+            wanted = "a whole number" if kind is int else "a number"
+            raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.") from None
+    return dataclasses.replace(params, **changes)
 
 
 def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", "clip"] = "tanh") -> Adapter:
@@ -98,11 +125,17 @@ def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", 
         _check_step(environment, params, actions, state)
         step = functools.partial(_step_with_own_reset, environment, params, reference)
     limit = getattr(params, "max_steps_in_episode", None)
+    has_mask = _split_mask(observation)[1] is not None
+    if has_mask and not isinstance(actions, Categorical):
+        raise TypeError(
+            f"action_mask is for Discrete actions, but the action space is {environment.action_space(params)!r}."
+        )
     return Adapter(
         reset=reset,
         step=step,
         takes_fresh=takes_fresh,
         encode=functools.partial(_encode, *_integer_range(environment.observation_space(params))),
+        legal=lambda observation: _split_mask(observation)[1],
         actions=actions,
         max_steps=None if limit is None else int(limit),
     )
@@ -156,12 +189,24 @@ def _action_distribution(space: Any, box_actions: Literal["tanh", "clip"]) -> Ac
     return Gaussian(tuple(space.shape), *bounds, into=box_actions)
 
 
+def _split_mask(observation: Tree) -> tuple[Tree, jax.Array | None]:
+    """The observation without its `action_mask`, and that mask, if it has one."""
+    if isinstance(observation, Mapping) and "action_mask" in observation:
+        return {name: x for name, x in observation.items() if name != "action_mask"}, observation["action_mask"]
+    mask = getattr(observation, "action_mask", None)
+    if mask is not None:
+        fields: Any = observation
+        replace = getattr(fields, "_replace", None) or functools.partial(dataclasses.replace, fields)
+        return replace(action_mask=None), mask
+    return observation, None
+
+
 def _encode(low: int, count: float, observation: Tree) -> jax.Array:
     """Integers with few values become one-hot, everything else float32; several leaves are joined flat.
 
     Integers take `count` values from `low` on; infinitely many if the space does not say.
     """
-    leaves = jax.tree.leaves(observation)
+    leaves = jax.tree.leaves(_split_mask(observation)[0])
     if len(leaves) > 1:
         return jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.float32) for x in leaves], axis=1)
     (x,) = leaves

@@ -1,15 +1,18 @@
-"""Evaluation: whole episodes of a policy, on keys of their own."""
+"""Playing whole episodes of a policy, on keys of their own: to evaluate it, or to log what it did."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.config import Config
 from isjax.learner.environments import UNLIMITED_STEPS, Adapter
-from isjax.learner.unroll import Actors, reset_actors
+from isjax.learner.unroll import reset_actors
 from isjax.types import Key, Tree
+
+Choice = Callable[[Key, Tree, Tree], tuple[jax.Array, Tree, Tree]]
+"""`(key, observation [E, ...], carry) → (action, carry, kept)`: `action` as the distribution samples it, `carry`
+for the next step, and `kept`, a tree of `[E]`, what a log is to hold of the step."""
 
 
 class Evaluation(NamedTuple):
@@ -21,42 +24,70 @@ class Evaluation(NamedTuple):
     """`[E]` int32, steps."""
 
 
-def evaluate(adapter: Adapter, config: Config, policy: Callable[[Tree], jax.Array], key: Key) -> Evaluation:
-    """Plays `config.evaluation_episodes` episodes side by side, until the last one has ended.
+class Played(NamedTuple):
+    """`E` episodes, each row of them; what stands beyond an episode's `length` is zero."""
+
+    evaluation: Evaluation
+    r_t: jax.Array
+    """`[limit, E]`, rewards as the environment gave them."""
+    kept: Tree
+    """`[limit, E]` each, what `choose` kept."""
+
+
+def longest(adapter: Adapter) -> int:
+    """Steps after which an episode is given up, if its environment has not ended it before."""
+    return adapter.max_steps or UNLIMITED_STEPS
+
+
+def evaluate(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key) -> Evaluation:
+    """Plays `episodes` episodes side by side, until the last one has ended.
 
     Args:
       adapter: the environment.
-      config: how many episodes, and whether actions are the mode or sampled.
-      policy: observations `[E, ...]` to the distribution's parameters `[E, P]`.
+      choose: the policy.
+      carry: what it carries into the first step.
+      episodes: E.
       key: nothing else draws from it.
 
     Returns:
       `Evaluation`; what an environment does after its first episode does not count.
     """
-    episodes, limit = config.evaluation_episodes, adapter.max_steps or UNLIMITED_STEPS
+    return _play(adapter, choose, carry, episodes, key, log=None)[0]
+
+
+def play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key) -> Played:
+    """As `evaluate`, and keeps every row."""
+    observation, _ = jax.eval_shape(lambda: reset_actors(adapter, episodes, key)[:2])
+    kept = jax.eval_shape(choose, key, observation, carry)[2]
+    log = jax.tree.map(lambda x: jnp.zeros((longest(adapter), *x.shape), x.dtype), kept)
+    evaluation, log = _play(adapter, choose, carry, episodes, key, log=(jnp.zeros((longest(adapter), episodes)), log))
+    return Played(evaluation, *log)
+
+
+def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key, log: Any) -> tuple[Evaluation, Any]:
     start_key, run_key = jax.random.split(key)
     actors = reset_actors(adapter, episodes, start_key)
 
-    def step(carry):
-        t, actors, running, length = carry
-        noise_key, step_key = jax.random.split(jax.random.fold_in(run_key, t))
-        params = policy(actors.observation)
-        if config.evaluation_policy == "mode":
-            action = adapter.actions.mode(params)
-        else:
-            action = adapter.actions.sample(params, adapter.actions.noise(noise_key, (episodes,)))
+    def step(loop):
+        t, observation, state, carry, running, played, log = loop
+        choose_key, step_key = jax.random.split(jax.random.fold_in(run_key, t))
+        action, carry, kept = choose(choose_key, observation, carry)
         # Any state will do to go on from after an episode: what follows does not count.
-        fresh = (actors.observation, actors.state) if adapter.takes_fresh else None
+        fresh = (observation, state) if adapter.takes_fresh else None
         keys = jax.random.split(step_key, episodes)
-        after = jax.vmap(adapter.step)(keys, actors.state, adapter.actions.execute(action), fresh)
-        episode_return = actors.episode_return + jnp.where(running, after.reward, 0.0)
-        actors = Actors(after.observation, after.state, episode_return)
-        return t + 1, actors, running & ~(after.terminated | after.truncated), length + running
+        after = jax.vmap(adapter.step)(keys, state, adapter.actions.execute(action), fresh)
+        reward = jnp.where(running, after.reward, 0.0)
+        if log is not None:
+            row = (reward, jax.tree.map(lambda x: jnp.where(running, x, 0), kept))
+            log = jax.tree.map(lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, t, 0), log, row)
+        played = Evaluation(played.episode_return + reward, played.length + running)
+        running = running & ~(after.terminated | after.truncated)
+        return t + 1, after.observation, after.state, carry, running, played, log
 
-    def unfinished(carry):
-        t, _, running, _ = carry
-        return (t < limit) & jnp.any(running)
+    def unfinished(loop):
+        return (loop[0] < longest(adapter)) & jnp.any(loop[4])
 
-    start = (jnp.zeros((), jnp.int32), actors, jnp.ones(episodes, bool), jnp.zeros(episodes, jnp.int32))
-    _, actors, _, length = jax.lax.while_loop(unfinished, step, start)
-    return Evaluation(actors.episode_return, length)
+    nothing = Evaluation(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    start = (jnp.zeros((), jnp.int32), actors.observation, actors.state, carry, jnp.ones(episodes, bool), nothing, log)
+    *_, played, log = jax.lax.while_loop(unfinished, step, start)
+    return played, log

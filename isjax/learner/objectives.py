@@ -1,15 +1,209 @@
-"""Objectives by name: what an algorithm minimizes, as a function of the unroll's terms."""
+"""Algorithms by name: what each minimizes, as a function of the unroll's terms. A user's own objective is one more."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from isjax.learner.config import Hyper
-from isjax.losses import impala_loss
-from isjax.types import Metrics, Objective, Terms
+from isjax import losses, ops
+from isjax.learner.config import Config, Hyper
+from isjax.types import Metrics, Objective, Series, Terms
 
 
-def impala(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-    """V-trace actor-critic (Espeholt et al. 2018)."""
-    return impala_loss(
+class Algorithm(NamedTuple):
+    """How a learner learns from an unroll."""
+
+    loss: Objective
+    """`(terms, hyper) → (loss, metrics)`, minimized by gradient steps."""
+    fix: Callable[[Terms, Any], tuple[Series, Series]] | None = None
+    """`(terms, hyper) → (advantage_tm1, target_tm1)`, if they are settled once, under the parameters before the
+    first gradient step: `loss` then finds them in its terms, for rows in any order. Otherwise every gradient step
+    sees whole unrolls and corrects them anew."""
+    in_trust_region: bool = False
+    """Whether the policy takes TRPO's step; `loss` is then the critic's."""
+    adapts_kl_cost: bool = False
+    """Whether `terms.kl_cost` is adapted after every update, so that its KL comes to `hyper.max_kl`."""
+
+
+def impala(config: Config) -> Algorithm:
+    """V-trace actor-critic, or one of its ablations (Espeholt et al. 2018)."""
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        return _actor_critic(terms, hyper, correction=config.correction)
+
+    return Algorithm(loss)
+
+
+def a2c(config: Config) -> Algorithm:
+    """Advantage actor-critic: the policy that acted is taken for the one that learns (Mnih et al. 2016)."""
+    del config
+    return Algorithm(lambda terms, hyper: _actor_critic(terms, hyper, correction="none"))
+
+
+def reinforce(config: Config) -> Algorithm:
+    """Returns to the unroll's end against a baseline, each step times its own ratio (Williams 1992)."""
+    del config
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        return _actor_critic(terms, dataclasses.replace(hyper, lambda_=1.0), correction="one-step")
+
+    return Algorithm(loss)
+
+
+def pg_is(config: Config) -> Algorithm:
+    """Off-policy policy gradient with products of ratios from the start of the unroll or episode on."""
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        advantage_tm1, target_tm1 = jax.lax.stop_gradient(corrected_advantage(terms, hyper))
+        policy = losses.product_of_ratios_loss(
+            terms.log_pi_tm1,
+            terms.log_mu_tm1,
+            advantage_tm1,
+            terms.same_episode_t,
+            terms.is_valid_t,
+            truncation=hyper.clip_pg_rho,
+            self_normalized=config.products == "self-normalized",
+        )
+        return _with_critic(policy, terms, target_tm1, hyper)
+
+    return Algorithm(loss)
+
+
+def p3o(config: Config) -> Algorithm:
+    """Clipping and KL penalty set by the effective sample size (Fakoor et al. 2020)."""
+    del config
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        policy = losses.p3o_loss(terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1)
+        return _with_critic(policy, terms, terms.target_tm1, hyper)
+
+    return Algorithm(loss, fix=corrected_advantage)
+
+
+def ppo(config: Config) -> Algorithm:
+    """The clipped surrogate; its ratio is taken to the policy that acted (Schulman et al. 2017)."""
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        policy = losses.ppo_clip_loss(
+            terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1, clip_epsilon=hyper.clip_epsilon
+        )
+        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
+
+    return Algorithm(loss, fix=corrected_advantage)
+
+
+def ppo_decoupled(config: Config) -> Algorithm:
+    """PPO whose clip is around the parameters before the update, not around those that acted (Hilton et al. 2022)."""
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        policy = losses.ppo_clip_loss(
+            terms.log_pi_tm1,
+            terms.log_mu_tm1,
+            terms.advantage_tm1,
+            clip_epsilon=hyper.clip_epsilon,
+            log_prox_tm1=terms.log_prox_tm1,
+        )
+        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
+
+    return Algorithm(loss, fix=corrected_advantage)
+
+
+def ppo_kl(config: Config) -> Algorithm:
+    """The surrogate with an adaptive penalty on KL(prox ‖ π) (Schulman et al. 2017, section 4)."""
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        policy = losses.kl_penalty_loss(
+            terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1, terms.kl_tm1, beta=terms.kl_cost
+        )
+        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
+
+    return Algorithm(loss, fix=corrected_advantage, adapts_kl_cost=True)
+
+
+def awr(config: Config) -> Algorithm:
+    """Advantage-weighted regression (Peng et al. 2019)."""
+    del config
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        policy = losses.awr_loss(
+            terms.log_pi_tm1, terms.advantage_tm1, temperature=hyper.temperature, max_weight=hyper.max_weight
+        )
+        return _with_critic(policy, terms, terms.target_tm1, hyper)
+
+    return Algorithm(loss, fix=corrected_advantage)
+
+
+def trpo(config: Config) -> Algorithm:
+    """Trust region policy optimization: a natural-gradient step with a line search (Schulman et al. 2015)."""
+    del config
+
+    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
+        value = losses.value_loss(terms.v_tm1, terms.target_tm1)
+        metrics = {"loss/value": value, "loss/entropy": jnp.mean(terms.entropy_tm1)} | _ratios(terms, hyper)
+        return value, jax.lax.stop_gradient(metrics)
+
+    return Algorithm(loss, fix=corrected_advantage, in_trust_region=True)
+
+
+ALGORITHMS: dict[str, Callable[[Config], Algorithm]] = {
+    "impala": impala,
+    "a2c": a2c,
+    "reinforce": reinforce,
+    "pg-is": pg_is,
+    "p3o": p3o,
+    "ppo": ppo,
+    "ppo-kl": ppo_kl,
+    "ppo-decoupled": ppo_decoupled,
+    "awr": awr,
+    "trpo": trpo,
+}
+
+
+def get_algorithm(config: Config, objective: Objective | Algorithm | None = None) -> Algorithm:
+    """A user's own objective as an algorithm, or the one that `config.algorithm` names.
+
+    Raises:
+      ValueError: there is none of that name, or its settings do not go together.
+    """
+    if isinstance(objective, Algorithm):
+        algorithm = objective
+    elif objective is not None:
+        algorithm = Algorithm(objective)
+    elif config.algorithm in ALGORITHMS:
+        algorithm = ALGORITHMS[config.algorithm](config)
+    else:
+        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but it is {config.algorithm!r}.")
+    _check(config, algorithm)
+    return algorithm
+
+
+def corrected_advantage(terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
+    """`(advantage, target)` by V-trace, the advantage without its own ratio: that is for the loss to put in.
+
+    Where every log-ratio is 0 both are those of generalized advantage estimation.
+    """
+    target_tm1 = ops.vtrace(
+        terms.v_tm1,
+        terms.v_t,
+        terms.r_t,
+        terms.discount_t,
+        terms.log_pi_tm1 - terms.log_mu_tm1,
+        terms.same_episode_t,
+        is_valid_t=terms.is_valid_t,
+        lambda_=hyper.lambda_,
+        clip_rho=hyper.clip_rho,
+        clip_c=hyper.clip_c,
+    ).target_tm1
+    correction = target_tm1 - terms.v_tm1
+    correction_next = jnp.concatenate([correction[1:], jnp.zeros_like(correction[:1])])
+    correction_next = jnp.where(terms.same_episode_t, correction_next, 0.0)
+    return terms.r_t + terms.discount_t * (terms.v_t + hyper.lambda_ * correction_next) - terms.v_tm1, target_tm1
+
+
+def _actor_critic(terms: Terms, hyper: Hyper, *, correction: Any) -> tuple[jax.Array, Metrics]:
+    return losses.impala_loss(
         terms.log_pi_tm1,
         terms.log_mu_tm1,
         terms.v_tm1,
@@ -18,6 +212,8 @@ def impala(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         terms.discount_t,
         terms.same_episode_t,
         terms.entropy_tm1,
+        is_valid_t=terms.is_valid_t,
+        correction=correction,
         lambda_=hyper.lambda_,
         clip_rho=hyper.clip_rho,
         clip_c=hyper.clip_c,
@@ -27,15 +223,55 @@ def impala(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
     )
 
 
-OBJECTIVES: dict[str, Objective] = {"impala": impala}
+def _with_critic(
+    policy: jax.Array, terms: Terms, target_tm1: Series, hyper: Hyper, *, clips_values: bool = False
+) -> tuple[jax.Array, Metrics]:
+    """A policy loss with the value's and the entropy's, and metrics by the names that every algorithm uses."""
+    if clips_values:
+        value = losses.clipped_value_loss(terms.v_tm1, terms.v_prox_tm1, target_tm1, clip_epsilon=hyper.clip_epsilon)
+    else:
+        value = losses.value_loss(terms.v_tm1, target_tm1, terms.is_valid_t)
+    minus_entropy = losses.entropy_loss(terms.entropy_tm1, terms.is_valid_t)
+    metrics = {"loss/policy": policy, "loss/value": value, "loss/entropy": -minus_entropy} | _ratios(terms, hyper)
+    loss = policy + hyper.value_cost * value + hyper.entropy_cost * minus_entropy
+    return loss, jax.lax.stop_gradient(metrics)
 
 
-def get_objective(name: str) -> Objective:
-    """The objective of that name.
+def _ratios(terms: Terms, hyper: Hyper) -> Metrics:
+    log_rho_tm1 = ops.log_ratios(terms.log_pi_tm1, terms.log_mu_tm1)
+    found = ops.ratio_diagnostics(log_rho_tm1, clip_rho=hyper.clip_rho, clip_c=hyper.clip_c, is_valid=terms.is_valid_t)
+    return {f"ratio/{name}": x for name, x in found.items()}
 
-    Raises:
-      ValueError: there is none.
-    """
-    if name not in OBJECTIVES:
-        raise ValueError(f"algorithm must be one of {', '.join(OBJECTIVES)}, but it is {name!r}.")
-    return OBJECTIVES[name]
+
+def _check(config: Config, algorithm: Algorithm) -> None:
+    """Raises `ValueError` for settings that this algorithm has no use for, or cannot do with."""
+    needs_fixed = {
+        "normalize_advantages": config.normalize_advantages,
+        "clip_values": config.clip_values,
+    }
+    for name, is_on in needs_fixed.items():
+        if is_on and algorithm.fix is None:
+            raise ValueError(
+                f"{name} must be off for {config.algorithm}, whose advantages and targets change with every gradient "
+                f"step, but it is on."
+            )
+    if config.replay_fraction and algorithm.fix is not None:
+        raise ValueError(
+            f"replay_fraction must be 0 for {config.algorithm}, whose advantages are settled before the first gradient "
+            f"step, but it is {config.replay_fraction}."
+        )
+    if (config.burn_in or config.replay_mask) and not config.replay_fraction:
+        name = "burn_in" if config.burn_in else "replay_mask"
+        raise ValueError(f"{name} must be left alone where replay_fraction is 0, but it is {getattr(config, name)}.")
+    if algorithm.in_trust_region and config.towers != "separate":
+        raise ValueError(
+            f"towers must be separate for {config.algorithm}, or the critic would move the policy out of its trust "
+            f"region, but it is {config.towers}."
+        )
+    rows_count = algorithm.fix is not None and config.memory == "none"
+    columns = config.num_envs * config.unroll_length if rows_count else config.batch_envs
+    if columns % config.minibatches:
+        what = "num_envs · unroll_length" if rows_count else "num_envs" + " with replay" * bool(config.replay_fraction)
+        raise ValueError(
+            f"minibatches must be a divisor of {what}, which is {columns}, but it is {config.minibatches}."
+        )

@@ -18,6 +18,8 @@ class Actors(NamedTuple):
     """`[B, ...]`."""
     state: Tree
     """`[B, ...]`."""
+    memory: Tree
+    """`[B, ...]`, what a recurrent policy brings into its next step: empty where an episode starts."""
     episode_return: jax.Array
     """`[B]`, undiscounted and unscaled, so far."""
 
@@ -31,10 +33,10 @@ class Finished(NamedTuple):
     """`[]`, the sum of their undiscounted returns."""
 
 
-def reset_actors(adapter: Adapter, num_envs: int, key: Key) -> Actors:
-    """`num_envs` environments at their start."""
+def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -> Actors:
+    """`num_envs` environments at their start; `memory` is an empty one."""
     observation, state = jax.vmap(adapter.reset)(jax.random.split(key, num_envs))
-    return Actors(observation, state, jnp.zeros(num_envs))
+    return Actors(observation, state, memory, jnp.zeros(num_envs))
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
@@ -69,7 +71,7 @@ def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Arra
 def act(
     adapter: Adapter,
     config: Config,
-    policy: Callable[[Tree], jax.Array],
+    policy: Callable[[Tree, Tree], tuple[jax.Array, Tree]],
     actors: Actors,
     key: Key,
 ) -> tuple[Unroll, Actors, Finished]:
@@ -81,9 +83,9 @@ def act(
     Args:
       adapter: the environment.
       config: how many environments and steps.
+      policy: observations `[B, ...]` and memory to the distribution's parameters `[B, P]` and the next memory.
       actors: the environments where they stand.
       key: nothing else draws from it.
-      policy: observations `[B, ...]` to the distribution's parameters `[B, P]`.
 
     Returns:
       The unroll, the environments after it, and the episodes that ended.
@@ -99,7 +101,7 @@ def act(
     def step(carry, row):
         actors, cuts, cut_count, end_count = carry
         t, noise, keys = row
-        params = policy(actors.observation)
+        params, memory = policy(actors.observation, actors.memory)
         action = adapter.actions.sample(params, noise)
         log_mu = adapter.actions.log_prob(params, action)
         fresh_now = choose_resets(config, fresh, t, end_count)
@@ -111,17 +113,20 @@ def act(
         cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, final)
         ended = after.terminated | after.truncated
         episode_return = actors.episode_return + after.reward
-        actors_next = Actors(after.observation, after.state, jnp.where(ended, 0.0, episode_return))
+        memory = jax.tree.map(lambda x: jnp.where(_expand(ended, x), jnp.zeros_like(x), x), memory)
+        actors_next = Actors(after.observation, after.state, memory, jnp.where(ended, 0.0, episode_return))
         finished_return = jnp.where(ended, episode_return, 0.0)
-        kept = (actors.observation, action, log_mu, after.reward, after.terminated, after.truncated, slot)
+        mu = params if config.replay_mask else None
+        kept = (actors.observation, action, log_mu, after.reward, after.terminated, after.truncated, slot, mu)
         return (actors_next, cuts, cut_count + after.truncated, end_count + ended), (kept, finished_return)
 
     cuts = jax.tree.map(lambda x: jnp.zeros((slots.size, *x.shape), x.dtype), actors.observation)
+    memory = jax.tree.map(lambda x: x[None], actors.memory)
     start = (actors, cuts, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.int32))
     (actors, cuts, _, _), (kept, finished_return) = jax.lax.scan(step, start, (jnp.arange(rows), noise, step_keys))
-    observation, action, log_mu, reward, terminated, truncated, slot = kept
+    observation, action, log_mu, reward, terminated, truncated, slot, mu = kept
     observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
-    unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot)
+    unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot, memory, mu)
     finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.float32), jnp.sum(finished_return))
     return unroll, actors, finished
 

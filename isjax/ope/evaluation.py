@@ -22,6 +22,7 @@ from isjax.ope.trajectory import (
     weighted_discounting_aware_is,
     weighted_is,
 )
+from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.pareto import pareto_k
 from isjax.ops.weights import log_sum_exp
 from isjax.stats import Interval, check_level
@@ -58,6 +59,9 @@ FEWEST_EFFECTIVE = 10.0
 """With a smaller effective sample size an estimate is not to be believed."""
 FEW_EFFECTIVE = 100.0
 """With a smaller one it is to be taken with care."""
+MANY_WITH_FEWEST, MANY_WITH_FEW = 0.1, 0.2
+"""Shares of an episode's discounted steps: where more of them rest on a smaller effective sample size than 10, or
+100, an estimate that weights each step on its own is not to be believed, or to be taken with care."""
 FEWEST_EPISODES = 25
 """With fewer episodes neither the tail of the weights nor their mean can be judged."""
 FARTHEST_MEAN = 4.0
@@ -86,6 +90,11 @@ class Judged(NamedTuple):
     """The share that they carry."""
     mean_weight: float
     """1 in expectation: what the weights of this family come to before any normalization or truncation."""
+    steps_below_10: float
+    """Share of the discounted steps at which the products of ratios so far have an effective sample size below 10;
+    0 for estimates that weight whole episodes, and for `magic`, which puts a model in their place."""
+    steps_below_100: float
+    """The same for 100."""
     trust: str
     """One of "yes", "with care" and "no"."""
     verdict: str
@@ -184,6 +193,8 @@ class _Answers(NamedTuple):
     """`[estimators]`."""
     mean_weights: dict[str, Estimate]
     """By family."""
+    steps_below: jax.Array
+    """`[2]`, shares of the discounted steps with an effective sample size below `FEWEST_` and `FEW_EFFECTIVE`."""
     behavior: Estimate
     log_weight: jax.Array
 
@@ -203,6 +214,7 @@ def _answers(names: tuple[str, ...], log: LoggedEpisodes, discount: float, level
         jax.vmap(functools.partial(student_interval, level=level))(stacked),
         jax.vmap(lambda log_weight: pareto_k(log_weight, where=where))(jnp.stack(jax.tree.leaves(list(raw.values())))),
         {family: _mean_weight(x, where) for family, x in _family_weights(checked, discount).items()},
+        _steps_below(checked),
         ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:]),
         checked.log_weight,
     )
@@ -217,6 +229,15 @@ def _family_weights(log: Log, discount: float) -> dict[str, jax.Array]:
         "per decision": log_sum_exp(log.log_row_weight_t, 0) - log_length,
         "discounting aware": log_sum_exp(log_shares(log, discount) + log.log_product_t, 0),
     }
+
+
+def _steps_below(log: Log) -> jax.Array:
+    """A mean over whole episodes hides that late steps may rest on one of them."""
+    effective_t = effective_sample_size(jnp.where(log.is_episode[None], log.log_product_t, -jnp.inf), axis=1)
+    weight_t = jnp.where(jnp.any(log.is_valid_t, 1), jnp.exp(log.log_discount_t[:, 0]), 0.0)
+    limits = jnp.array([FEWEST_EFFECTIVE, FEW_EFFECTIVE])
+    is_below = effective_t[None, :] < limits[:, None]
+    return jnp.sum(jnp.where(is_below, weight_t[None, :], 0.0), 1) / jnp.sum(weight_t)
 
 
 def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
@@ -240,6 +261,8 @@ def _judged(i: int, name: str, answers: _Answers, drawn: np.ndarray | None, leve
     n = int(np.sum(estimate.is_episode))
     cumulative = cumulative_shares(np.asarray(estimate.log_weight))
     carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
+    weights_steps = _family(name) != "whole" and name != "magic"
+    steps_below = answers.steps_below if weights_steps else np.zeros(2)
     judged = Judged(
         value=float(estimate.value),
         standard_error=float(estimate.standard_error),
@@ -252,6 +275,8 @@ def _judged(i: int, name: str, answers: _Answers, drawn: np.ndarray | None, leve
         carriers=carriers,
         carried=float(cumulative[carriers - 1]),
         mean_weight=float(mean.value),
+        steps_below_10=float(steps_below[0]),
+        steps_below_100=float(steps_below[1]),
         trust="",
         verdict="",
     )
@@ -270,8 +295,9 @@ def judge(of: Judged, episodes: int, mean_standard_error: float, *, takes_blend:
     """Whether an estimate is to be trusted, "yes", "with care" or "no", and the verdict in words.
 
     It is not where `k̂` is above 0.7, the effective sample size below 10, or the mean weight more than four
-    standard errors away from 1. It is with care where `k̂` is above 0.5 or cannot be told, the effective
-    sample size below 100, or the interval takes a blend as given, as that of `magic` does.
+    standard errors away from 1, and where more than a tenth of the discounted steps rest on an effective sample
+    size below 10. It is with care where `k̂` is above 0.5 or cannot be told, the effective sample size below 100,
+    overall or at more than a fifth of the steps, or the interval takes a blend as given, as that of `magic` does.
     """
     no: list[str] = []
     care = ["its interval takes the blend of model and data as given"] if takes_blend else []
@@ -282,6 +308,10 @@ def judge(of: Judged, episodes: int, mean_standard_error: float, *, takes_blend:
     elif of.effective_sample_size < FEW_EFFECTIVE:
         reasons = no if of.effective_sample_size < FEWEST_EFFECTIVE else care
         reasons.append(_who_carries(of, episodes))
+    if of.steps_below_10 > MANY_WITH_FEWEST:
+        no.append(_thin(of.steps_below_10, FEWEST_EFFECTIVE))
+    elif of.steps_below_100 > MANY_WITH_FEW and of.effective_sample_size >= FEW_EFFECTIVE:
+        care.append(_thin(of.steps_below_100, FEW_EFFECTIVE))
     if episodes < FEWEST_EPISODES:
         care.append(f"{episodes} episodes are too few to judge the tail of the weights")
     elif of.effective_sample_size > 0:
@@ -296,6 +326,10 @@ def judge(of: Judged, episodes: int, mean_standard_error: float, *, takes_blend:
     if no:
         return "no", f"do not trust: {'; '.join(no)}"
     return ("with care", f"trust with care: {'; '.join(care)}") if care else ("yes", "trust")
+
+
+def _thin(share: float, limit: float) -> str:
+    return f"{100.0 * share:.0f} % of the discounted steps rest on an effective sample size below {limit:g}"
 
 
 def _who_carries(of: Judged, episodes: int) -> str:

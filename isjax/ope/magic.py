@@ -26,7 +26,7 @@ def magic(
 ) -> Estimate:
     """Model and guided importance sampling combined: blends weighted doubly robust estimates of many lengths.
 
-    Thomas & Brunskill 2016, https://arxiv.org/abs/1604.00923, section 6. The estimate of length j follows the
+    Thomas & Brunskill 2016, https://arxiv.org/abs/1604.00923. The estimate of length j follows the
     data for j steps and then believes the model; 0 is the model alone, T is `weighted_doubly_robust`. Their
     weights minimize estimated variance plus squared bias. The bias is the distance to a 90 % interval of the
     longest; here that interval and the covariances come from the delta method, where the paper resamples.

@@ -96,7 +96,7 @@ def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series)
     """The `T + 1` terms whose first `j + 1` sum to the estimate by `j` steps of data and then the model.
 
     Term 0 is the model's value of the first states, term j adds the j-th reward and what the model now knows
-    better: `γ^{j−1} w_{j−1} (r_j − q̂_{j−1}) + γ^j w_{j−1} v̂_j` (Thomas & Brunskill 2016, section 6).
+    better: `γ^{j−1} w_{j−1} (r_j − q̂_{j−1}) + γ^j w_{j−1} v̂_j` (Thomas & Brunskill 2016).
 
     Returns:
       The terms `[T + 1]`, and what each episode contributes to them `[T + 1, N]`.

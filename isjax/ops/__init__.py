@@ -3,8 +3,8 @@
 from isjax.ops.bounds import state_drift_bound, surrogate_error_bound, total_variation_bound, trust_region_bound
 from isjax.ops.diagnostics import KLEstimates, effective_sample_size, kl_estimates, ratio_diagnostics
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
-from isjax.ops.q_traces import importance_sampled_q, q_lambda, rbis, retrace, tree_backup
-from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios
+from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
+from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
 from isjax.ops.recurrence import backward_affine
 from isjax.ops.returns import NStep, gae, lambda_returns, n_step_off_policy, per_decision_control_variate
 from isjax.ops.vtrace import VTrace, leaky_vtrace, vtrace
@@ -30,6 +30,7 @@ __all__ = [
     "endings",
     "gae",
     "gaussian_renyi_2",
+    "general_off_policy_q",
     "importance_sampled_q",
     "kl_estimates",
     "lambda_returns",
@@ -45,6 +46,7 @@ __all__ = [
     "product_of_ratios",
     "q_lambda",
     "ratio_diagnostics",
+    "ratio_levels",
     "rbis",
     "renyi_2",
     "renyi_2_estimate",

@@ -53,7 +53,7 @@ def pareto_k(log_weights: jax.Array, *, where: Flags | None = None) -> jax.Array
 def pareto_smoothed(log_weights: jax.Array, *, where: Flags | None = None) -> ParetoSmoothed:
     """Pareto-smoothed weights: the largest become the quantiles of their fitted tail, at most the largest.
 
-    Vehtari et al. 2024, https://arxiv.org/abs/1507.02646, section 3. Where no tail can be fitted, the
+    Vehtari et al. 2024, https://arxiv.org/abs/1507.02646. Where no tail can be fitted, the
     weights stay as they are.
 
     The arguments and errors are those of `pareto_k`.
@@ -101,9 +101,9 @@ def _smooth(top: jax.Array, threshold: jax.Array, is_tail: Flags) -> tuple[jax.A
 
 
 def _fit_tail(excess: jax.Array, is_tail: Flags) -> tuple[jax.Array, jax.Array]:
-    """Shape and scale of a generalized Pareto distribution: Zhang & Stephens 2009, section 2.
+    """Shape and scale of a generalized Pareto distribution: Zhang & Stephens 2009.
 
-    The shape is drawn towards ½ with the weight of ten observations (Vehtari et al. 2024, appendix G).
+    The shape is drawn towards ½ with the weight of ten observations (Vehtari et al. 2024).
     """
     size = jnp.sum(is_tail)
     first = len(excess) - size

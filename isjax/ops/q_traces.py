@@ -1,4 +1,4 @@
-"""Corrected returns of state-action pairs: Retrace, tree backup, Q(λ), importance sampling and RBIS.
+"""Corrected returns of state-action pairs: Retrace, tree backup, Q(λ), importance sampling, any trace, RBIS.
 
 All but the last are one recurrence, `G_t = Q_t + δ_t + γ c_{t+1} (G_{t+1} − Q_{t+1})`, with
 `δ_t = r_t + γ v_t − Q_t`; they differ in the trace factor `c` alone.
@@ -31,7 +31,7 @@ def retrace(
 ) -> Series:
     """Retrace(λ): the trace factor is `λ min(1, ρ_t)`.
 
-    Munos et al. 2016, https://arxiv.org/abs/1606.02647, section 3. No gradient is stopped here.
+    Munos et al. 2016, https://arxiv.org/abs/1606.02647. No gradient is stopped here.
 
     Args:
       q_tm1: `[T, *B]`, `Q(s, a)` of the states that rows start from and the actions taken there.
@@ -77,7 +77,7 @@ def importance_sampled_q(
 ) -> Series:
     """Importance-corrected temporal differences: the trace factor is `λ ρ_t`, unclipped.
 
-    Precup, Sutton & Singh 2000, section 4; at λ = 1 the per-decision return with control variates of
+    Precup, Sutton & Singh 2000; at λ = 1 the per-decision return with control variates of
     Sutton & Barto 2018, eq. 7.14. Ratios saturate at `exp(80)`, their products overflow to infinity.
 
     The arguments, the result and the errors are those of `retrace`.
@@ -106,7 +106,7 @@ def tree_backup(
 ) -> Series:
     """Tree backup(λ): the trace factor is `λ π(a_t|s_t)`; the behavior policy need not be known.
 
-    Precup, Sutton & Singh 2000, section 5; Sutton & Barto 2018, eq. 7.16.
+    Precup, Sutton & Singh 2000; Sutton & Barto 2018, section 7.5.
 
     `log_pi_tm1` `[T, *B]` are log-probabilities of the actions taken, under the target policy. The other
     arguments, the result and the errors are those of `retrace`.
@@ -147,6 +147,34 @@ def q_lambda(
     return _correct(rows, jnp.ones_like(rows[0]), same_episode_t, is_valid_t, lambda_, associative)
 
 
+def general_off_policy_q(
+    q_tm1: Series,
+    v_t: Series,
+    r_t: Series,
+    discount_t: Series,
+    c_tm1: Series,
+    same_episode_t: Flags | None = None,
+    *,
+    is_valid_t: Flags | None = None,
+    lambda_: Scalar | Series = 1.0,
+    associative: bool = False,
+) -> Series:
+    """The general operator: the trace factor is `λ c_t`, whatever `c_t` is.
+
+    `G_t = r_t + γ (v_t + λ c_{t+1} (G_{t+1} − Q_{t+1}))`, the operator that the others are cases of: Munos et
+    al. 2016, https://arxiv.org/abs/1606.02647. It contracts to the values of π where `0 ≤ c_t ≤ ρ_t`.
+
+    `c_tm1` `[T, *B]` are finite factors of the actions that rows start with; the first row's is without
+    influence. The other arguments, the result and the errors are those of `retrace`.
+
+    >>> x = jnp.zeros(2)
+    >>> general_off_policy_q(x, x, x + 1.0, x + 1.0, jnp.array([9.0, 0.5]))
+    Array([1.5, 1. ], dtype=float32)
+    """
+    *rows, c_tm1 = series(q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, c_tm1=c_tm1, is_valid_t=is_valid_t)
+    return _correct(rows, c_tm1, same_episode_t, is_valid_t, lambda_, associative)
+
+
 def rbis(
     q_tm1: Series,
     v_t: Series,
@@ -161,7 +189,7 @@ def rbis(
     """Recency-bounded importance sampling: `G_s = Q_s + Σ_t γ^{t−s} β_{s,t} δ_t`, which a cut trace survives.
 
     `β_{s,t} = min(λ^{t−s}, ρ_t β_{s,t−1})` with `β_{s,s} = 1`: Daley et al. 2023,
-    https://arxiv.org/abs/2301.11321, section 5. A later large ratio restores what a small one took, so that
+    https://arxiv.org/abs/2301.11321. A later large ratio restores what a small one took, so that
     the trace depends on where it began and each row's sum is taken on its own: `T²` work for `T` rows.
     Ratios and λ count as at least `exp(−80)`.
 

@@ -1,5 +1,7 @@
 """Importance ratios as log-ratios: products are sums, and `exp` is taken once, after clipping."""
 
+from typing import Literal, TypeAlias, get_args
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +11,9 @@ from isjax.types import Flags, Scalar, Series
 MAX_LOG_RATIO = 80.0
 """Where an unclipped ratio is asked for, it saturates at `exp(80) ≈ 5.5e34`: finite in float32, and so
 is its gradient."""
+
+Level: TypeAlias = Literal["step", "sequence", "geometric"]
+"""Whose ratio a row takes: its own, the product over its sequence, or the geometric mean over its sequence."""
 
 
 def log_ratios(log_pi_tm1: Series, log_mu_tm1: Series) -> Series:
@@ -87,6 +92,41 @@ def product_of_ratios(
     # The first carry has to vary over every mesh axis that the flags vary over, as the others do.
     start = jnp.where(same_episode_t[0], start, 0.0)
     return jax.lax.scan(step_within_episode, start, (log_rho_tm1, same_episode_t))[1]
+
+
+def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level: Level) -> Series:
+    """Log-ratios at the level asked for: of the row, or one for the whole sequence in each of its rows.
+
+    Time is the position in a sequence (of tokens, say), and every stream is one sequence. The logarithms are
+    added up, never the ratios.
+
+    Args:
+      log_rho_tm1: `[T, *B]`.
+      is_valid_t: `[T, *B]`; rows where it is false do not enter, and get 0.
+      level: "step": `ℓ_t`; "sequence": `Σ_k ℓ_k`, the logarithm of the product; "geometric": the mean of
+        `ℓ_k`, the logarithm of the geometric mean.
+
+    Returns:
+      `[T, *B]`, float32 at least; clip before `exp` (`clipped_ratio`).
+
+    Raises:
+      ValueError: shapes differ, or there is no such level.
+      TypeError: an array is not floating, or `is_valid_t` not boolean.
+
+    >>> ratio_levels(jnp.array([0.5, 1.5]), level="geometric")
+    Array([1., 1.], dtype=float32)
+    """
+    if level not in get_args(Level):
+        raise ValueError(f"level must be one of {', '.join(get_args(Level))}, but it is {level!r}.")
+    (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
+    if level == "step":
+        return log_rho_tm1
+    log_level = jnp.sum(log_rho_tm1, axis=0, keepdims=True)
+    if level == "geometric":
+        rows = len(log_rho_tm1) if is_valid_t is None else jnp.maximum(jnp.sum(is_valid_t, axis=0, keepdims=True), 1)
+        log_level = log_level / rows
+    log_level = jnp.broadcast_to(log_level, log_rho_tm1.shape)
+    return log_level if is_valid_t is None else jnp.where(is_valid_t, log_level, 0.0)
 
 
 def endings(terminated_t: Flags, truncated_t: Flags, discount: Scalar) -> tuple[Series, Flags]:

@@ -100,7 +100,7 @@ def per_decision_control_variate(
 ) -> Series:
     """Returns `G_t = ρ_t (r + γ G_{t+1}) + (1 − ρ_t) V(s_t)`: a small ratio leaves the value as it was.
 
-    Sutton & Barto 2018, eq. 7.13 at λ = 1, eq. 12.22 for other λ. Equation 7.14, the same for action
+    Sutton & Barto 2018, eq. 7.13 at λ = 1, section 12.9 for other λ. Equation 7.14, the same for action
     values, is `ops.importance_sampled_q`. V-trace is this with clipped ratios. Ratios saturate at
     `exp(80)`, their products overflow to infinity.
 
@@ -133,7 +133,7 @@ def lambda_returns(
 ) -> Series:
     """On-policy λ-returns `G_t = r + γ ((1 − λ) V(s_{t+1}) + λ G_{t+1})`.
 
-    Sutton & Barto 2018, eq. 12.18. At an episode's or the unroll's end the bracket is `V(s_{t+1})`.
+    Sutton & Barto 2018, section 12.8. At an episode's or the unroll's end the bracket is `V(s_{t+1})`.
 
     Args:
       v_t: `[T, *B]`, values of the states actually reached: at a time limit that of the final

@@ -92,8 +92,8 @@ def leaky_vtrace(
 ) -> VTrace:
     """V-trace whose clipped ratios leak: `(1 − α) ρ + α min(clip, ρ)` in place of `min(clip, ρ)`.
 
-    Zahavy et al. 2020, https://arxiv.org/abs/2002.12928, eq. 6 and its text: α = 1 is V-trace, α = 0
-    importance sampling without any clipping. Unclipped ratios saturate at `exp(80)`.
+    Zahavy et al. 2020, https://arxiv.org/abs/2002.12928: α = 1 is V-trace, α = 0 importance sampling
+    without any clipping. Unclipped ratios saturate at `exp(80)`.
 
     `alpha` is α in [0, 1] and may be traced (it is meta-learned in the paper). The other arguments, the
     result and the errors are those of `vtrace`.

@@ -69,7 +69,7 @@ def largest_share(log_weights: jax.Array, axis: Axis = 0, *, where: Flags | None
 def renyi_2(log_pi: jax.Array, log_mu: jax.Array, axis: Axis = -1) -> jax.Array:
     """Rényi divergence of order 2, `D₂(π‖μ) = log Σ_a π(a)² / μ(a) = log E_μ[ρ²]`, in nats.
 
-    Cortes, Mansour & Mohri 2010, eq. 1. Its exponential is the second moment of the ratios, so that of `N`
+    Cortes, Mansour & Mohri 2010. Its exponential is the second moment of the ratios, so that of `N`
     samples about `N exp(−D₂)` are effective.
 
     Args:
@@ -124,7 +124,7 @@ def chi_square(renyi_2: jax.Array) -> jax.Array:
 def gaussian_renyi_2(mean_pi: jax.Array, std_pi: jax.Array, mean_mu: jax.Array, std_mu: jax.Array) -> jax.Array:
     """Rényi divergence of order 2 of two normal distributions, `D₂(π‖μ)`, in closed form and in nats.
 
-    Gil, Alajaji & Linder 2013, table 2. Two of unit width a gap δ apart give `δ²`: the effective sample
+    Gil, Alajaji & Linder 2013. Two of unit width a gap δ apart give `δ²`: the effective sample
     size falls as `exp(−δ²)`. Independent dimensions add up.
 
     Args:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from isjax.learner import LearnerState
+from isjax.types import Device
 
 KEPT = 2
 
@@ -36,8 +37,10 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), progress=ocp.args.JsonSave(progress))
         self._manager.save(update, args=items)
 
-    def restore(self, like: LearnerState) -> Restored | None:
-        """The newest checkpoint that can be read, placed as `like` is; `None` if there are none at all.
+    def restore(self, like: LearnerState, *, device: Device | None = None) -> Restored | None:
+        """The newest checkpoint that can be read; `None` if there are none at all.
+
+        Arrays are placed as those of `like` are, or all on `device`; `like` may then be shapes and types alone.
 
         Raises:
           ValueError: there are some, and none can be read.
@@ -46,7 +49,7 @@ class Checkpoints:
         error: Exception | None = None
         for update in sorted(self._manager.all_steps(), reverse=True):
             try:
-                state, progress = self._read(update, like)
+                state, progress = self._read(update, like, device)
             except Exception as caught:  # whatever the storage beneath makes of damaged bytes
                 damaged, error = [*damaged, update], caught
                 continue
@@ -65,14 +68,16 @@ class Checkpoints:
         """Waits, and lets go of the threads."""
         self._manager.close()
 
-    def _read(self, update: int, like: LearnerState) -> tuple[LearnerState, dict[str, Any]]:
+    def _read(self, update: int, like: LearnerState, device: Device | None) -> tuple[LearnerState, dict[str, Any]]:
+        leaves = copy_leaves(like) if device is None else jax.eval_shape(copy_leaves, like)
+        placed = None if device is None else jax.sharding.SingleDeviceSharding(device)
         wanted = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for name, x in copy_leaves(like).items()
+            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed or x.sharding) for name, x in leaves.items()
         }
         items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), progress=ocp.args.JsonRestore())
         found = self._manager.restore(update, args=items)
-        state = jax.tree.map_with_path(lambda path, x: _with_type_of(x, found["state"][_name(path)]), like)
-        return state, found["progress"]
+        leaves, progress = found["state"], found["progress"]
+        return jax.tree.map_with_path(lambda path, x: _typed(x, leaves[_name(path)], progress["key"]), like), progress
 
     def _remove(self, updates: list[int]) -> None:
         for update in updates:
@@ -104,5 +109,5 @@ def _untyped(x: jax.Array) -> jax.Array:
     return jax.random.key_data(x) if _is_key(x) else x
 
 
-def _with_type_of(like: jax.Array, x: jax.Array) -> jax.Array:
-    return jax.random.wrap_key_data(x, impl=jax.random.key_impl(like)) if _is_key(like) else x
+def _typed(like: jax.Array, x: jax.Array, implementation: str) -> jax.Array:
+    return jax.random.wrap_key_data(x, impl=implementation) if _is_key(like) else x

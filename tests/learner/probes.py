@@ -53,6 +53,26 @@ class Probe(Environment):
         return spaces.Box(0.0, 1.0, (2,))
 
 
+class Masked(Probe):
+    """Three actions, of which the one that the cue names is illegal; the reward is the action's index."""
+
+    def get_obs(self, state, params=None, key=None):
+        legal = jnp.arange(3) != state.cue.astype(jnp.int32)
+        return {"seen": super().get_obs(state), "action_mask": legal}
+
+    def step_env(self, key, state, action, params):
+        observation, after, _, terminated, info = super().step_env(key, state, action, params)
+        reward = jnp.where(action == state.cue.astype(jnp.int32), jnp.nan, jnp.float32(action))
+        return observation, after, reward, terminated, info
+
+    def action_space(self, params: Any = None):
+        return spaces.Discrete(3)
+
+    def observation_space(self, params: Any = None):
+        seen, mask = spaces.Box(0.0, 1.0, (2,)), spaces.Box(0, 1, (3,), jnp.bool_)
+        return spaces.Dict({"seen": seen, "action_mask": mask})
+
+
 class Duck:
     """The four methods that the learner needs and nothing else, around any gymnax environment."""
 

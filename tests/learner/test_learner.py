@@ -8,8 +8,7 @@ import pytest
 from flax import nnx
 
 from isjax.learner import Config, Hyper, make_learner
-from isjax.learner.environments import adapt
-from isjax.learner.learner import _Program
+from isjax.learner.learning import Learning
 from isjax.types import Terms
 from tests.learner.probes import Duck, Probe
 
@@ -95,10 +94,9 @@ def test_epochs_and_minibatches_take_so_many_steps_and_recompute_the_ratio():
 
 
 def test_every_epoch_uses_every_environment_once():
-    program = _Program(dataclasses.replace(SMALL, epochs=3, minibatches=2), adapt(Probe()), None, None)
-    order = jnp.arange(4)[None]
-    groups = program.minibatches({"b": order}, jax.random.key(0))["b"]
-    assert groups.shape == (6, 1, 2)
+    learning = Learning(dataclasses.replace(SMALL, epochs=3, minibatches=2), None, None)
+    groups = learning.minibatches(4, jax.random.key(0))
+    assert groups.shape == (6, 2)
     np.testing.assert_array_equal(np.sort(groups.reshape(3, 4), axis=1), np.tile(np.arange(4), (3, 1)))
     assert len({tuple(np.asarray(g)) for g in groups.reshape(3, 4)}) > 1
 
@@ -257,7 +255,6 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (dict(num_envs=6, minibatches=4), "minibatches must be a divisor of num_envs, which is 6, but it is 4"),
         (dict(unroll_length=0), "unroll_length must be at least 1, but it is 0"),
         (dict(actor_lag=-1), "actor_lag must be at least 0, but it is -1"),
         (dict(torso=(0,)), "torso must be widths of at least 1"),
@@ -266,6 +263,25 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
 def test_bad_settings_name_the_field_and_what_is_allowed(settings, message):
     with pytest.raises(ValueError, match=message):
         Config(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(num_envs=6, minibatches=4), "minibatches must be a divisor of num_envs, which is 6, but it is 4"),
+        (
+            dict(algorithm="ppo", minibatches=3),
+            "minibatches must be a divisor of num_envs · unroll_length, which is 20",
+        ),
+        (dict(algorithm="trpo"), "towers must be separate for trpo"),
+        (dict(algorithm="ppo", replay_fraction=0.5), "replay_fraction must be 0 for ppo"),
+        (dict(normalize_advantages=True), "normalize_advantages must be off for impala"),
+        (dict(burn_in=2), "burn_in must be left alone where replay_fraction is 0, but it is 2"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        make_learner(dataclasses.replace(SMALL, **settings))
 
 
 def test_bad_hyperparameters_name_the_field_and_what_is_allowed():

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.learner.environments import adapt
-from isjax.learner.learner import _Program, default_network
-from isjax.learner.objectives import get_objective
+from isjax.learner.learner import make_agent, make_learner
+from isjax.learner.objectives import ALGORITHMS
 from tests.learner.probes import Probe
 
 pytestmark = pytest.mark.learning
@@ -19,12 +18,15 @@ HYPER = Hyper(learning_rate=1e-2, discount=0.8, value_cost=1.0)
 def _trained(probe, updates=800, **settings):
     """What the network says of observations `[cue, time / length]` after training."""
     config = Config(num_envs=16, unroll_length=8, torso=(32,), steps=updates * 128, **settings)
-    adapter = adapt(probe)
-    program = _Program(config, adapter, default_network(config, adapter), get_objective("impala"))
-    train = jax.jit(lambda state: jax.lax.fori_loop(0, updates, lambda _, s: program.update(s)[0], state))
-    state = train(program.init(jax.random.key(0), HYPER))
+    learner, agent = make_learner(config, environment=probe), make_agent(config, environment=probe)
+
+    @jax.jit
+    def train(key):
+        return jax.lax.fori_loop(0, updates, lambda _, s: learner.update(s)[0], learner.init(key, HYPER))
+
+    state = train(jax.random.key(0))
     assert state.alive
-    return lambda *rows: program.forward(state.params, jnp.array(rows, jnp.float32), state.observation_moments)
+    return lambda *rows: agent.step(state.params, state.observation_moments, jnp.array(rows, jnp.float32), ())[:2]
 
 
 def test_the_value_of_one_certain_reward_is_learned():
@@ -61,7 +63,20 @@ def test_the_action_that_pays_is_chosen():
     assert jax.nn.softmax(logits[0])[1] > 0.95
 
 
-@pytest.mark.parametrize("settings", [dict(), dict(actor_lag=5), dict(epochs=2, minibatches=2)])
+OFF_POLICY = [
+    dict(actor_lag=5),
+    dict(epochs=2, minibatches=2),
+    dict(replay_fraction=0.5, replay_size=20),
+    dict(replay_fraction=0.5, replay_size=20, replay_mask=True),
+    *(dict(correction=name, actor_lag=2) for name in ("one-step", "epsilon", "none")),
+    *(dict(algorithm=name) | (dict(towers="separate") if name == "trpo" else {}) for name in ALGORITHMS),
+    dict(algorithm="ppo", epochs=2, minibatches=4, normalize_advantages=True, clip_values=True),
+    dict(algorithm="ppo-decoupled", epochs=2, actor_lag=5),
+    dict(algorithm="pg-is", products="self-normalized", actor_lag=2),
+]
+
+
+@pytest.mark.parametrize("settings", OFF_POLICY, ids=lambda settings: "-".join(map(str, settings.values())))
 def test_the_action_that_pays_here_is_chosen_on_and_off_policy(settings):
     logits, value = _trained(Probe(1, reward="action_is_cue"), **settings)((0, 0), (1, 0))
     probability = jax.nn.softmax(logits)

@@ -12,7 +12,9 @@ from tests.learner.probes import Duck, Probe
 def _act(environment, config, unrolls=1, seed=0):
     adapter = adapt(environment)
     actors = reset_actors(adapter, config.num_envs, jax.random.key(seed))
-    run = jax.jit(lambda actors, key: act(adapter, config, lambda o: jnp.zeros((o.shape[0], 2)), actors, key))
+    run = jax.jit(
+        lambda actors, key: act(adapter, config, lambda o, memory: (jnp.zeros((o.shape[0], 2)), memory), actors, key)
+    )
     for i in range(unrolls):
         unroll, actors, finished = run(actors, jax.random.key(seed + i + 1))
     return unroll, actors, finished

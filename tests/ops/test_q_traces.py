@@ -14,7 +14,7 @@ from tests import oracles_ope
 from tests.peers import rlax
 
 ROWS = 6
-TRACES = ("retrace", "importance_sampled_q", "tree_backup", "q_lambda", "rbis")
+TRACES = ("retrace", "importance_sampled_q", "tree_backup", "q_lambda", "general_off_policy_q", "rbis")
 
 
 def rows(seed, streams=3):
@@ -43,6 +43,7 @@ def trace(name, log_rho, lambda_, s, t):
         "importance_sampled_q": lambda k: lambda_ * rho[k],
         "tree_backup": lambda k: lambda_ * np.exp(-abs(log_rho[k])),
         "q_lambda": lambda k: lambda_,
+        "general_off_policy_q": lambda k: lambda_ * log_rho[k],  # Any number at all.
     }
     if name != "rbis":
         return np.prod([factors[name](k) for k in range(s + 1, t + 1)])
@@ -117,15 +118,25 @@ def test_retrace_is_that_of_rlax_without_time_limits(x64):
     np.testing.assert_allclose(ours - q[row, a][:-1], theirs, rtol=1e-5)
 
 
-def test_on_policy_all_but_tree_backup_are_the_same(x64):
+def test_on_policy_all_that_know_the_ratio_alone_are_the_same(x64):
     q_tm1, v_t, r_t, discount_t, log_rho, same_t = rows(4)
     found = [
         compiled(name, q_tm1, v_t, r_t, discount_t, 0.0 * log_rho, same_t, lambda_=0.7)
         for name in TRACES
-        if name != "tree_backup"
+        if name not in ("tree_backup", "general_off_policy_q")
     ]
     for x in found[1:]:
         np.testing.assert_allclose(x, found[0], rtol=1e-10)
+
+
+def test_the_general_operator_given_a_trace_factor_is_the_one_that_has_it(x64):
+    q_tm1, v_t, r_t, discount_t, log_rho, same_t = rows(8)
+    factors = {"retrace": np.minimum(1.0, np.exp(log_rho)), "tree_backup": np.exp(-abs(log_rho))}
+    factors |= {"importance_sampled_q": np.exp(log_rho), "q_lambda": np.ones_like(log_rho)}
+    for name, c in factors.items():
+        general = compiled("general_off_policy_q", q_tm1, v_t, r_t, discount_t, c, same_t, lambda_=0.7)
+        special = compiled(name, q_tm1, v_t, r_t, discount_t, log_rho, same_t, lambda_=0.7)
+        np.testing.assert_allclose(general, special, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", TRACES)

@@ -172,6 +172,68 @@ def test_products_name_shapes_that_differ():
         ops.product_of_ratios(jnp.zeros(3), jnp.ones(2, bool))
 
 
+# ratio_levels
+
+
+@pytest.mark.parametrize("level", ["step", "sequence", "geometric"])
+@hypothesis.given(data=st.data())
+@SETTINGS
+def test_levels_are_the_ratio_the_product_and_the_geometric_mean(x64, level, data):
+    shape = data.draw(SHAPES)
+    log_rho, valid = data.draw(floats(shape)), data.draw(st.one_of(st.none(), flags(shape)))
+    inside = np.ones(shape, bool) if valid is None else valid
+    rho = np.exp(log_rho)
+    product = np.prod(np.where(inside, rho, 1.0), axis=0)
+    expected = {
+        "step": rho,
+        "sequence": np.broadcast_to(product, shape),
+        "geometric": np.broadcast_to(product ** (1 / np.maximum(inside.sum(axis=0), 1)), shape),
+    }[level]
+    log_level = ops.ratio_levels(log_rho, valid, level=level)
+    np.testing.assert_allclose(np.exp(log_level), np.where(inside, expected, 1.0), rtol=1e-9)
+
+
+def test_levels_tell_a_sum_of_logarithms_from_a_sum_of_ratios():
+    log_rho = jnp.log(jnp.array([2.0, 8.0]))
+    np.testing.assert_allclose(jnp.exp(ops.ratio_levels(log_rho, level="sequence")), [16.0, 16.0], rtol=1e-5)
+    np.testing.assert_allclose(jnp.exp(ops.ratio_levels(log_rho, level="geometric")), [4.0, 4.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("level", ["step", "sequence", "geometric"])
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+def test_padding_enters_no_level_and_gets_no_gradient(level, garbage):
+    valid = jnp.array([True, True, False])
+    value, pull = jax.vjp(lambda x: ops.ratio_levels(x, valid, level=level), jnp.array([0.5, -1.5, garbage]))
+    np.testing.assert_allclose(
+        value, {"step": [0.5, -1.5, 0], "sequence": [-1, -1, 0], "geometric": [-0.5, -0.5, 0]}[level]
+    )
+    np.testing.assert_allclose(pull(jnp.ones(3))[0], [2.0, 2.0, 0.0] if level == "sequence" else [1.0, 1.0, 0.0])
+
+
+@pytest.mark.parametrize("level", ["sequence", "geometric"])
+def test_one_action_that_pi_excludes_takes_the_whole_sequence_and_no_gradient_is_nan(level):
+    log_rho = jnp.array([[0.5, 0.5], [-jnp.inf, 1.0]])
+    ratio = lambda x: ops.clipped_ratio(ops.ratio_levels(x, level=level), jnp.inf)  # noqa: E731
+    value, pull = jax.vjp(ratio, log_rho)
+    np.testing.assert_array_equal(value[:, 0], [0.0, 0.0])
+    assert np.all(value[:, 1] > 1.0)
+    np.testing.assert_array_equal(pull(jnp.ones((2, 2)))[0][:, 0], [0.0, 0.0])
+
+
+def test_levels_of_bfloat16_are_summed_in_float32():
+    log_rho = jnp.full(1000, 0.01, jnp.bfloat16)
+    log_level = ops.ratio_levels(log_rho, level="sequence")
+    assert log_level.dtype == jnp.float32
+    np.testing.assert_allclose(log_level, np.full(1000, 1000 * float(log_rho[0])), rtol=1e-5)
+
+
+def test_a_level_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match="level must be one of step, sequence, geometric, but it is 'token'"):
+        ops.ratio_levels(jnp.zeros(3), level="token")
+    with pytest.raises(ValueError, match=r"log_rho_tm1 \[3\], is_valid_t \[2\]"):
+        ops.ratio_levels(jnp.zeros(3), jnp.ones(2, bool), level="step")
+
+
 # endings
 
 

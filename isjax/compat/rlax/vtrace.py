@@ -1,26 +1,12 @@
-"""rlax's V-trace family under rlax's names and signatures, and right at time limits where told of them.
+"""V-trace and leaky V-trace from ratios."""
 
-Change `import rlax` to `from isjax.compat import rlax`. Arguments, their order and defaults, results and
-gradients are rlax's; what differs:
-
-- `same_episode_t`, the one additional argument, is false where a row ended its episode, for either
-  reason. Without it the results are rlax's, also where a time limit cut an episode: there rlax takes the
-  value of the next episode's first state for that of the state reached.
-- Results are finite for ratios of 0 and infinity: an unclipped ratio saturates at `exp(80)`.
-- Arrays may be `[T, *B]` as well as `[T]`; bfloat16 is computed in float32.
-- Errors are `ValueError` and `TypeError` where rlax raises `AssertionError`.
-
-New code is better off with `isjax.ops.vtrace`, which takes log-ratios and stops no gradients.
-"""
-
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from isjax._checks import along_time, check_flags, check_same_shape, series
-from isjax.ops.ratios import MAX_LOG_RATIO
+from isjax.compat.rlax._inputs import saturated
 from isjax.ops.recurrence import backward_affine
 from isjax.types import Flags, Scalar, Series
 
@@ -216,7 +202,7 @@ def leaky_vtrace_td_error_and_advantage(
 
 def _leaky(rho: Series, clip: Scalar, alpha: Scalar) -> Series:
     """`(1 − α) ρ + α min(clip, ρ)`, finite for ρ from 0 to infinity."""
-    rho = jnp.minimum(rho, math.exp(MAX_LOG_RATIO))
+    rho = saturated(rho)
     return (1.0 - alpha) * rho + alpha * jnp.minimum(rho, clip)
 
 

@@ -1,0 +1,1 @@
+"""Intervals and verdicts of off-policy estimates of a recorded policy."""

@@ -1,0 +1,107 @@
+"""What parameters say about observations: one path for acting, learning, evaluating and recording."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from isjax.learner.environments import Adapter
+from isjax.learner.statistics import Moments
+from isjax.types import Key, Series, Tree, Unroll
+
+
+class Seen(NamedTuple):
+    """An unroll through the eyes of some parameters."""
+
+    policy: jax.Array
+    """`[T, B, P]`."""
+    v_tm1: Series
+    v_t: Series
+    """Of the state actually reached: the final one at a time limit."""
+
+
+class Agent(NamedTuple):
+    """An environment's observations and actions, and a network between them."""
+
+    adapter: Adapter
+    network: Any
+    """A `types.Network` or a `types.RecurrentNetwork`."""
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether the network carries something from step to step."""
+        return hasattr(self.network, "start")
+
+    def memory(self, batch: int) -> Tree:
+        """An empty memory `[batch, ...]`; `()` for a network without one."""
+        return self.network.start(batch) if self.has_memory else ()
+
+    def init(self, key: Key, observation: Tree) -> Tree:
+        """Parameters, from observations `[B, ...]`."""
+        features = self.adapter.encode(observation)
+        if not self.has_memory:
+            return self.network.init(key, features)
+        batch = features.shape[0]
+        return self.network.init(key, features[None], self.memory(batch), jnp.zeros((1, batch), bool))
+
+    def step(
+        self, params: Tree, moments: Moments | None, observation: Tree, memory: Tree
+    ) -> tuple[jax.Array, jax.Array, Tree]:
+        """`(policy [B, P], value [B], memory)` for observations `[B, ...]`."""
+        features = self._features(moments, observation)
+        if self.has_memory:
+            go_on = jnp.zeros((1, features.shape[0]), bool)
+            policy, value, memories = self.network.apply(params, features[None], memory, go_on)
+            policy, value, memory = policy[0], value[0], jax.tree.map(lambda x: x[0], memories)
+        else:
+            policy, value = self.network.apply(params, features)
+        return self._legal(observation, policy), value, memory
+
+    def along(self, params: Tree, moments: Moments | None, unroll: Unroll) -> Seen:
+        """The `T + 1` observations of an unroll, and the few that time limits cut."""
+        if self.has_memory:
+            return self._along_with_memory(params, moments, unroll)
+        rows, envs = unroll.r_t.shape
+        flat = jax.tree.map(
+            lambda seen, cut: jnp.concatenate([seen, cut]).reshape(-1, *seen.shape[2:]),
+            unroll.observation_tm1,
+            unroll.cut_observation,
+        )
+        policy, value, _ = self.step(params, moments, flat, ())
+        value = value.reshape(-1, envs)
+        v_t = _reached(unroll, value[1 : rows + 1], value[rows + 1 :])
+        return Seen(policy.reshape(-1, envs, policy.shape[-1])[:rows], value[:rows], v_t)
+
+    def _along_with_memory(self, params: Tree, moments: Moments | None, unroll: Unroll) -> Seen:
+        rows, envs = unroll.r_t.shape
+        ended = unroll.terminated_t | unroll.truncated_t
+        is_first = jnp.concatenate([jnp.zeros((1, envs), bool), ended])
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.observation_tm1)
+        features = self._features(moments, flat)
+        features = features.reshape(rows + 1, envs, *features.shape[1:])
+        memory = jax.tree.map(lambda x: x[0], unroll.memory)
+        policy, value, memories = self.network.apply(params, features, memory, is_first)
+        policy = self._legal(flat, policy.reshape(-1, policy.shape[-1])).reshape(policy.shape)
+        # A final observation is seen with the memory that the row before it left.
+        slots = jax.tree.leaves(unroll.cut_observation)[0].shape[0]
+        fills = unroll.truncated_t[None] & (unroll.cut_slot_t[None] == jnp.arange(slots)[:, None, None])
+        row = jnp.argmax(fills, axis=1)
+        before = jax.tree.map(lambda x: x[row, jnp.arange(envs)].reshape(-1, *x.shape[2:]), memories)
+        cut = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.cut_observation)
+        v_cut = self.step(params, moments, cut, before)[1].reshape(slots, envs)
+        return Seen(policy[:rows], value[:rows], _reached(unroll, value[1:], v_cut))
+
+    def _features(self, moments: Moments | None, observation: Tree) -> jax.Array:
+        features = self.adapter.encode(observation)
+        return features if moments is None else moments.standardize(features)
+
+    def _legal(self, observation: Tree, policy: jax.Array) -> jax.Array:
+        legal = self.adapter.legal(observation)
+        return policy if legal is None else jnp.where(legal.astype(bool), policy, -jnp.inf)
+
+
+def _reached(unroll: Unroll, v_next: jax.Array, v_cut: jax.Array) -> jax.Array:
+    """`v_next` `[T, B]`, and where a time limit cut, the value in its slot of `v_cut` `[K, B]`."""
+    if v_cut.shape[0] > 1:
+        v_cut = jnp.take_along_axis(v_cut, unroll.cut_slot_t, axis=0)
+    return jnp.where(unroll.truncated_t, v_cut, v_next)

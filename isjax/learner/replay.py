@@ -1,0 +1,52 @@
+"""A ring of a learner's newest unrolls, to be mixed with fresh ones."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from isjax.types import Key, Unroll
+
+
+class Replay(NamedTuple):
+    """The newest unrolls; unroll `u` stands in slot `u mod R`."""
+
+    unrolls: Unroll
+    """`[R, ...]` each; slots not filled yet hold zeros."""
+
+    @classmethod
+    def start(cls, like: Unroll, size: int) -> "Replay":
+        """Empty; `like` gives shapes and types."""
+        return cls(jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), like))
+
+    @property
+    def size(self) -> int:
+        """R, how many unrolls it keeps."""
+        return self.unrolls.r_t.shape[0]
+
+    def stored(self, unroll: Unroll, update: jax.Array, where: jax.Array) -> "Replay":
+        """With the unroll of `update` in the oldest one's place, or as it was if `where` is false."""
+
+        def store(ring: jax.Array, x: jax.Array) -> jax.Array:
+            slot = update % self.size
+            kept = jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False)
+            return jax.lax.dynamic_update_index_in_dim(ring, jnp.where(where, x, kept), slot, 0)
+
+        return Replay(jax.tree.map(store, self.unrolls, unroll))
+
+    def drawn(self, columns: int, update: jax.Array, key: Key) -> Unroll:
+        """`columns` environments, each of an unroll of its own, uniformly from those stored up to `update`."""
+        slot_key, env_key = jax.random.split(key)
+        slot = jax.random.randint(slot_key, (columns,), 0, jnp.minimum(update + 1, self.size))
+        env = jax.random.randint(env_key, (columns,), 0, self.unrolls.r_t.shape[2])
+        return jax.tree.map(lambda ring: jnp.moveaxis(ring[slot, :, env], 0, 1), self.unrolls)
+
+
+def joined(fresh: Unroll, replayed: Unroll, burn_in: int) -> Unroll:
+    """One unroll of both; of replayed columns the first `burn_in` rows are not to be learned from."""
+    unroll = jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), fresh, replayed)
+    if not burn_in:
+        return unroll
+    rows, envs = unroll.r_t.shape
+    is_fresh = jnp.arange(envs) < fresh.r_t.shape[1]
+    return unroll._replace(is_valid_t=is_fresh[None, :] | (jnp.arange(rows)[:, None] >= burn_in))

@@ -1,0 +1,209 @@
+"""What `isjax record` does: a learner of a finished run plays, and a log and its policy's true value are kept."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from isjax.run.store import replacing, write_json
+
+PER_CALL = 1024
+"""Episodes that are played side by side."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecordFlags:
+    """Log episodes of a trained learner, for isjax evaluate to read.
+
+    The learner's policy, its actions sampled, is the one to evaluate; another one acts. What its policy is truly
+    worth is measured too, in episodes of its own, and kept in a JSON file beside the log.
+    """
+
+    run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder."""
+    out: Annotated[str, tyro.conf.arg(metavar="LOG")]
+    """Where to write the log: a .parquet, .csv or .npz file."""
+    episodes: int = 1000
+    """Episodes to log."""
+    behavior: Annotated[str, tyro.conf.arg(metavar="POLICY", aliases=("--behaviour",))] = "mixture:0.1"
+    """Who acts: policy, uniform, mixture:SHARE (the policy with that share of uniform actions), or learner:INDEX
+    (another learner of the run)."""
+    learner: Annotated[str, tyro.conf.arg(metavar="{best,INDEX}")] = "best"
+    """The learner to evaluate: that with the best final evaluation, or by its index."""
+    truth_episodes: int = 4096
+    """Episodes that measure the true value; 0 leaves it out."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Behavior:
+    """Who acts."""
+
+    uniform_share: float = 0.0
+    learner: int | None = None
+
+
+def record(flags: RecordFlags) -> None:
+    """Plays, writes the log and the JSON beside it, and says what to do with them.
+
+    Raises:
+      ValueError: an argument or the run is not what it has to be; nothing was written.
+    """
+    out = Path(flags.out)
+    _check(flags, out)
+    behavior = parse_behavior(flags.behavior)
+    index = None if flags.learner == "best" else _whole(flags.learner, "learner must be best or an index")
+    from isjax.learner.learner import make_agent
+    from isjax.run.restore import pick, restore
+
+    restored = restore(Path(flags.run))
+    index, state = pick(restored, index)
+    acting = None if behavior.learner is None else pick(restored, behavior.learner)[1]
+    agent = make_agent(restored.plan.config)
+    log_key, truth_key = jax.random.split(jax.random.key(flags.seed))
+    columns = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
+    discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
+    found: dict[str, Any] = {
+        "run": flags.run,
+        "update": restored.update,
+        "learner": index,
+        "environment": restored.plan.config.env,
+        "behavior": flags.behavior,
+        "episodes": flags.episodes,
+        "rows": len(columns["episode"]),
+        "seed": flags.seed,
+        "discount": discount,
+        "behavior_return": describe(discounted_returns(columns, discount)),
+    }
+    if flags.truth_episodes:
+        own = play_many(agent, state, truth_key, flags.truth_episodes, 0.0, None)
+        found["true_value"] = describe(discounted_returns(own, discount)) | {"episodes": flags.truth_episodes}
+    with replacing(out) as file:
+        WRITERS[out.suffix.lower()](file, columns)
+    write_json(_beside(out), found)
+    _say(flags, found, has_densities=not hasattr(agent.adapter.actions, "num_actions"))
+
+
+def play_many(
+    agent: Any, state: Any, key: jax.Array, episodes: int, uniform_share: float, acting: Any
+) -> dict[str, np.ndarray]:
+    """Columns of a log of so many episodes, played in batches of one compiled program."""
+    from isjax.learner.recording import record as play
+
+    batch = min(episodes, PER_CALL)
+    is_mixed = uniform_share > 0
+
+    @jax.jit
+    def one_batch(state, acting, key, share):
+        share = share if is_mixed else 0.0
+        return play(agent, state, key, episodes=batch, uniform_share=share, behavior=acting)
+
+    parts: list[dict[str, np.ndarray]] = []
+    for i in range(-(-episodes // batch)):
+        recording = jax.device_get(one_batch(state, acting, jax.random.fold_in(key, i), jnp.float32(uniform_share)))
+        columns = recording.as_columns()
+        columns["episode"] += i * batch
+        parts.append({name: x[columns["episode"] < episodes] for name, x in columns.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def discounted_returns(columns: dict[str, np.ndarray], discount: float) -> np.ndarray:
+    """`[N]`, of each episode of a log."""
+    return np.bincount(columns["episode"], weights=columns["reward"] * discount ** columns["step"].astype(float))
+
+
+def describe(returns: np.ndarray) -> dict[str, float]:
+    """A mean and its standard error."""
+    error = returns.std(ddof=1) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
+    return {"mean": float(returns.mean()), "standard_error": float(error)}
+
+
+def parse_behavior(text: str) -> Behavior:
+    """`policy`, `uniform`, `mixture:SHARE` or `learner:INDEX`.
+
+    Raises:
+      ValueError: it is none of these.
+
+    >>> parse_behavior("mixture:0.25")
+    Behavior(uniform_share=0.25, learner=None)
+    """
+    kind, _, value = text.partition(":")
+    if text in ("policy", "uniform"):
+        return Behavior(uniform_share=float(text == "uniform"))
+    if kind == "learner":
+        return Behavior(learner=_whole(value, "behavior must be learner:INDEX with an index"))
+    try:
+        share = float(value) if kind == "mixture" else math.nan
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise ValueError(
+            "behavior must be policy, uniform, mixture:SHARE with a share in [0, 1], or learner:INDEX, but it is "
+            f"{text!r}."
+        )
+    return Behavior(uniform_share=share)
+
+
+def _check(flags: RecordFlags, out: Path) -> None:
+    for name, low in (("episodes", 1), ("truth_episodes", 0), ("seed", 0)):
+        if getattr(flags, name) < low:
+            raise ValueError(f"{name} must be at least {low}, but it is {getattr(flags, name)}.")
+    if flags.seed >= 2**32:
+        raise ValueError(f"seed must be less than 2^32, but it is {flags.seed}.")
+    if out.suffix.lower() not in WRITERS:
+        raise ValueError(f"out must end in {', '.join(WRITERS)}, but it is {flags.out!r}.")
+    if out.is_dir() or not out.parent.is_dir():
+        raise ValueError(f"out must be a file in a folder that is there, but it is {flags.out!r}.")
+
+
+def _whole(text: str, rule: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{rule}, but it is {text!r}.") from None
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(out.name + ".json")
+
+
+def _say(flags: RecordFlags, found: dict[str, Any], *, has_densities: bool) -> None:
+    def worth(returns: dict[str, float]) -> str:
+        return f"{returns['mean']:.4g} ± {returns['standard_error']:.2g} (standard error)"
+
+    print(f"{flags.out}: {found['episodes']:,} episodes, {found['rows']:,} steps of {found['environment']}.")
+    print(f"Who acted ({flags.behavior}): {worth(found['behavior_return'])} at γ = {found['discount']:g}.")
+    if "true_value" in found:
+        print(f"The policy of learner {found['learner']}: {worth(found['true_value'])}, its true value.")
+    densities = " --densities" if has_densities else ""
+    print(
+        f"To estimate that from the log alone: isjax evaluate {flags.out} --discount {found['discount']:g}{densities}"
+    )
+
+
+def _to_parquet(file: IO[bytes], columns: dict[str, np.ndarray]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), file)
+
+
+def _to_csv(file: IO[bytes], columns: dict[str, np.ndarray]) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    csv.write_csv(pa.table(columns), file)
+
+
+WRITERS: dict[str, Callable[[IO[bytes], dict[str, np.ndarray]], None]] = {
+    ".parquet": _to_parquet,
+    ".csv": _to_csv,
+    ".npz": lambda file, columns: np.savez_compressed(file, **columns),  # type: ignore[arg-type]
+}
