@@ -152,6 +152,14 @@ def test_long_and_short_sequences_count_alike(loss):
 
 
 @pytest.mark.parametrize("loss", [losses.gspo_loss, losses.gmpo_loss], ids=["gspo", "gmpo"])
+def test_a_sequence_without_a_valid_row_does_not_count(loss):
+    log_pi, log_mu, advantage = random_arguments(4, 6, 3, spread=0.1)
+    valid = np.arange(6)[:, None] < np.array([6, 0, 2])
+    some, kept = [0, 2], loss(log_pi, log_mu, advantage, valid)
+    np.testing.assert_allclose(kept, loss(*(x[:, some] for x in (log_pi, log_mu, advantage, valid))), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.gspo_loss, losses.gmpo_loss], ids=["gspo", "gmpo"])
 @pytest.mark.parametrize("advantage", [-1.0, 1.0])
 def test_a_sequence_with_an_impossible_token_adds_nothing(loss, advantage):
     log_pi = np.zeros((4, 2), np.float32)
