@@ -12,8 +12,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import algorithms as algorithms_benchmark
 import defaults as defaults_benchmark
 import population as population_benchmark
+import ppo as ppo_benchmark
 import readme
 
 from isjax import cli
@@ -37,14 +39,26 @@ def test_the_table_of_populations_is_that_of_its_record():
     assert readme.with_table(README, "population", population_benchmark.table(result)) == README
 
 
+def test_the_table_of_algorithms_is_that_of_its_record():
+    records = json.loads(algorithms_benchmark.RESULTS.read_text())
+    assert [r["command"] for r in records] == [f"isjax train {flags}" for flags in algorithms_benchmark.RUNS]
+    assert readme.with_table(README, "algorithms", algorithms_benchmark.table(records)) == README
+
+
+def test_the_table_of_ppo_is_that_of_its_record():
+    result = json.loads(ppo_benchmark.RESULTS.read_text())
+    assert [r["learners"] for r in result["records"]] == list(ppo_benchmark.SIZES)
+    assert readme.with_table(README, "ppo", ppo_benchmark.table(result)) == README
+
+
 def test_every_file_that_is_named_exists():
     for path in re.findall(r"`((?:tests|benchmarks)/[\w/.]+)`", README):
         assert (ROOT / path).exists(), path
 
 
 def test_the_flags_of_every_command_are_known(capsys):
-    commands = re.findall(r"isjax (train|evaluate)((?: [\w./-]+)*)", README)
-    assert {name for name, _ in commands} == {"train", "evaluate"}
+    commands = re.findall(r"isjax (train|evaluate|record)((?: [\w./-]+)*)", README)
+    assert {name for name, _ in commands} == {"train", "evaluate", "record"}
     for name, rest in commands:
         assert cli.main([name, "--help"]) == 0
         known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))

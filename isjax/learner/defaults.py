@@ -16,6 +16,7 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
         "Reacher-misc",
         "Swimmer-misc",
     ),
+    "memory": ("MemoryChain-bsuite",),
     "MinAtar": (
         "Asterix-MinAtar",
         "Breakout-MinAtar",
@@ -30,9 +31,24 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "CartPole": dict(torso=(64,), learning_rate=5e-3, discount=0.98, resets_per_unroll=2),
     # Observations and rewards of very different sizes; a bonus for entropy would drown what little is rewarded.
     "control": dict(steps=1_000_000, normalize_observations=True, normalize_rewards=True, entropy_cost=0.0),
+    # Unrolls hold whole episodes of a chain of length 10 or more.
+    "memory": dict(steps=1_000_000, memory="gru", torso=(32,), num_envs=16, unroll_length=32),
     # With less entropy every learner settles on the first rally that pays.
     "MinAtar": dict(steps=10_000_000, entropy_cost=0.03, resets_per_unroll=1),
 }
+
+_SEVERAL_PASSES: dict[str, Any] = dict(
+    unroll_length=64, epochs=4, minibatches=4, learning_rate=1e-3, normalize_advantages=True, resets_per_unroll=0
+)
+_ALGORITHMS: dict[str, dict[str, Any]] = {
+    "ppo": _SEVERAL_PASSES,
+    "ppo-kl": _SEVERAL_PASSES,
+    "ppo-decoupled": _SEVERAL_PASSES,
+    "awr": dict(normalize_advantages=True),
+    # A step of its own for the policy wants a large batch; the critic then makes many small ones.
+    "trpo": _SEVERAL_PASSES | dict(unroll_length=128, towers="separate", learning_rate=2.5e-3),
+}
+"""What an algorithm has in place of its environment's settings."""
 
 
 def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
@@ -49,7 +65,7 @@ def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     500000
     """
     family = next((name for name, members in _FAMILIES.items() if env in members), None)
-    settings = _SETTINGS[family] if family else {}
+    settings = (_SETTINGS[family] if family else {}) | _ALGORITHMS.get(algorithm, {})
     static = {field.name for field in dataclasses.fields(Config)}
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})

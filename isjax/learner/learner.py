@@ -13,7 +13,7 @@ from isjax.learner.config import Config, Hyper
 from isjax.learner.distributions import Gaussian
 from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate
-from isjax.learner.learning import Learning, preconditioner
+from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.replay import Replay, joined
@@ -38,7 +38,7 @@ class LearnerState:
     params: Tree
     """The network's."""
     optimizer: Tree
-    """The preconditioner's moments."""
+    """The preconditioner's moments, of all parameters as one vector."""
     lagging: Tree
     """`[actor_lag, ...]`, the parameters before each of the last updates, in turn; `None` without lag."""
     actors: Actors
@@ -147,7 +147,7 @@ class _Program(NamedTuple):
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
             params=params,
-            optimizer=preconditioner(config, settings).init(params),
+            optimizer=start_optimizer(config, settings, params),
             lagging=jax.tree.map(lambda x: jnp.repeat(x[None], lag, axis=0), params) if lag else None,
             actors=actors,
             observation_moments=self.moments(actors.observation),

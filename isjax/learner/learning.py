@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 from isjax import ops
 from isjax.learner import metrics as metrics_lib
@@ -137,40 +138,46 @@ class Learning(NamedTuple):
         return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + EPSILON)
 
     def descend(self, state: "LearnerState", start: Learned, source: Batch, key: Key) -> Learned:
-        """`epochs × minibatches` gradient steps; each recomputes what depends on the parameters."""
+        """`epochs × minibatches` gradient steps; each recomputes what depends on the parameters.
 
-        def loss_of(params, batch, is_first):
-            terms = self.terms(params, state, batch)
+        They are one vector here: an optimizer's step over many small arrays costs more than the gradient itself.
+        """
+        vector, as_params = ravel_pytree(start.params)
+        rate = annealed(state.hyper, state.update, self.config.updates)
+        transform = preconditioner(self.config, state.hyper)
+
+        def loss_of(vector, batch, is_first):
+            terms = self.terms(as_params(vector), state, batch)
             if self.config.is_on_policy:
                 # The parameters that acted: log π is log μ, rounding of another batch size left out.
                 same = jax.lax.stop_gradient(terms.log_pi_tm1)
                 terms = terms._replace(log_mu_tm1=jnp.where(is_first, same, terms.log_mu_tm1))
             return self.algorithm.loss(terms, state.hyper)
 
-        def gradient_step(params, optimizer, batch, is_first):
-            (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(params, batch, is_first)
-            rate = annealed(state.hyper, state.update, self.config.updates)
-            params, optimizer = apply_gradient(self.config, state.hyper, rate, params, optimizer, gradient)
-            return params, optimizer, metrics | {"loss/total": loss, "loss/grad_norm": optax.tree.norm(gradient)}
+        def gradient_step(vector, optimizer, batch, is_first):
+            (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(vector, batch, is_first)
+            direction, optimizer = transform.update(gradient, optimizer, vector)
+            metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(gradient)}
+            return vector - rate * direction, optimizer, metrics
 
         is_first = not self.algorithm.in_trust_region
         if self.config.epochs * self.config.minibatches == 1:
-            params, optimizer, metrics = gradient_step(start.params, start.optimizer, source, is_first)
-            return Learned(params, optimizer, start.kl_cost, start.metrics | metrics)
+            vector, optimizer, metrics = gradient_step(vector, start.optimizer, source, is_first)
+            return Learned(as_params(vector), optimizer, start.kl_cost, start.metrics | metrics)
 
         def step(carry, row):
             columns, is_first = row
-            params, optimizer, merged = carry
+            vector, optimizer, merged = carry
             batch = jax.tree.map(lambda x: x[:, columns], source)
-            params, optimizer, metrics = gradient_step(params, optimizer, batch, is_first)
-            return (params, optimizer, metrics_lib.merge(merged, metrics)), None
+            vector, optimizer, metrics = gradient_step(vector, optimizer, batch, is_first)
+            return (vector, optimizer, metrics_lib.merge(merged, metrics)), None
 
         columns = self.minibatches(jax.tree.leaves(source)[0].shape[1], key)
         first = (jnp.arange(columns.shape[0]) == 0) & is_first
-        shapes = jax.eval_shape(gradient_step, start.params, start.optimizer, source, first[0])[2]
-        carry = (start.params, start.optimizer, metrics_lib.start(shapes))
-        (params, optimizer, merged), _ = jax.lax.scan(step, carry, (columns, first))
-        return Learned(params, optimizer, start.kl_cost, start.metrics | metrics_lib.finish(merged))
+        shapes = jax.eval_shape(gradient_step, vector, start.optimizer, source, first[0])[2]
+        carry = (vector, start.optimizer, metrics_lib.start(shapes))
+        (vector, optimizer, merged), _ = jax.lax.scan(step, carry, (columns, first))
+        return Learned(as_params(vector), optimizer, start.kl_cost, start.metrics | metrics_lib.finish(merged))
 
     def minibatches(self, columns: int, key: Key) -> jax.Array:
         """`[epochs × minibatches, columns / minibatches]`: in each epoch every column once, shuffled."""
@@ -211,14 +218,11 @@ def preconditioner(config: Config, hyper: Hyper) -> optax.GradientTransformation
     return optax.chain(optax.clip_by_global_norm(hyper.max_grad_norm), scale_by[config.optimizer]())
 
 
+def start_optimizer(config: Config, hyper: Hyper, params: Tree) -> Tree:
+    """The preconditioner's moments, of all parameters as one vector."""
+    return preconditioner(config, hyper).init(ravel_pytree(params)[0])
+
+
 def annealed(hyper: Hyper, update: jax.Array, updates: int) -> jax.Array:
     """The step size of an update."""
     return hyper.learning_rate * (1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(update / updates, 1.0))
-
-
-def apply_gradient(
-    config: Config, hyper: Hyper, rate: jax.Array, params: Tree, optimizer: Tree, gradient: Tree
-) -> tuple[Tree, Tree]:
-    """One step downhill."""
-    direction, optimizer = preconditioner(config, hyper).update(gradient, optimizer, params)
-    return jax.tree.map(lambda p, d: p - rate * d, params, direction), optimizer

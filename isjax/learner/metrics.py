@@ -7,7 +7,7 @@ from isjax.types import Metrics
 
 _SUMS = ("episodes",)
 _MINIMA = ("ratio/min",)
-_MAXIMA = ("ratio/max",)
+_MAXIMA = ("ratio/max", "trust/kl_max")
 _LAST = ("update", "env_steps", "alive", "died_at")
 _WEIGHT = "_weight"
 

@@ -84,40 +84,23 @@ def p3o(config: Config) -> Algorithm:
 
 def ppo(config: Config) -> Algorithm:
     """The clipped surrogate; its ratio is taken to the policy that acted (Schulman et al. 2017)."""
-
-    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        policy = losses.ppo_clip_loss(
-            terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1, clip_epsilon=hyper.clip_epsilon
-        )
-        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
-
-    return Algorithm(loss, fix=corrected_advantage)
+    return Algorithm(lambda terms, hyper: _ppo(terms, hyper, None, config), fix=corrected_advantage)
 
 
 def ppo_decoupled(config: Config) -> Algorithm:
     """PPO whose clip is around the parameters before the update, not around those that acted (Hilton et al. 2022)."""
-
-    def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        policy = losses.ppo_clip_loss(
-            terms.log_pi_tm1,
-            terms.log_mu_tm1,
-            terms.advantage_tm1,
-            clip_epsilon=hyper.clip_epsilon,
-            log_prox_tm1=terms.log_prox_tm1,
-        )
-        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
-
-    return Algorithm(loss, fix=corrected_advantage)
+    return Algorithm(lambda terms, hyper: _ppo(terms, hyper, terms.log_prox_tm1, config), fix=corrected_advantage)
 
 
 def ppo_kl(config: Config) -> Algorithm:
     """The surrogate with an adaptive penalty on KL(prox ‖ π) (Schulman et al. 2017, section 4)."""
+    del config
 
     def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         policy = losses.kl_penalty_loss(
             terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1, terms.kl_tm1, beta=terms.kl_cost
         )
-        return _with_critic(policy, terms, terms.target_tm1, hyper, clips_values=config.clip_values)
+        return _with_critic(policy, terms, terms.target_tm1, hyper)
 
     return Algorithm(loss, fix=corrected_advantage, adapts_kl_cost=True)
 
@@ -223,14 +206,25 @@ def _actor_critic(terms: Terms, hyper: Hyper, *, correction: Any) -> tuple[jax.A
     )
 
 
-def _with_critic(
-    policy: jax.Array, terms: Terms, target_tm1: Series, hyper: Hyper, *, clips_values: bool = False
-) -> tuple[jax.Array, Metrics]:
+def _ppo(terms: Terms, hyper: Hyper, log_prox_tm1: Series | None, config: Config) -> tuple[jax.Array, Metrics]:
+    return losses.ppo_loss(
+        terms.log_pi_tm1,
+        terms.log_mu_tm1,
+        terms.advantage_tm1,
+        terms.v_tm1,
+        terms.target_tm1,
+        terms.entropy_tm1,
+        clip_epsilon=hyper.clip_epsilon,
+        log_prox_tm1=log_prox_tm1,
+        v_old_tm1=terms.v_prox_tm1 if config.clip_values else None,
+        value_cost=hyper.value_cost,
+        entropy_cost=hyper.entropy_cost,
+    )
+
+
+def _with_critic(policy: jax.Array, terms: Terms, target_tm1: Series, hyper: Hyper) -> tuple[jax.Array, Metrics]:
     """A policy loss with the value's and the entropy's, and metrics by the names that every algorithm uses."""
-    if clips_values:
-        value = losses.clipped_value_loss(terms.v_tm1, terms.v_prox_tm1, target_tm1, clip_epsilon=hyper.clip_epsilon)
-    else:
-        value = losses.value_loss(terms.v_tm1, target_tm1, terms.is_valid_t)
+    value = losses.value_loss(terms.v_tm1, target_tm1, terms.is_valid_t)
     minus_entropy = losses.entropy_loss(terms.entropy_tm1, terms.is_valid_t)
     metrics = {"loss/policy": policy, "loss/value": value, "loss/entropy": -minus_entropy} | _ratios(terms, hyper)
     loss = policy + hyper.value_cost * value + hyper.entropy_cost * minus_entropy
@@ -245,16 +239,11 @@ def _ratios(terms: Terms, hyper: Hyper) -> Metrics:
 
 def _check(config: Config, algorithm: Algorithm) -> None:
     """Raises `ValueError` for settings that this algorithm has no use for, or cannot do with."""
-    needs_fixed = {
-        "normalize_advantages": config.normalize_advantages,
-        "clip_values": config.clip_values,
-    }
-    for name, is_on in needs_fixed.items():
-        if is_on and algorithm.fix is None:
-            raise ValueError(
-                f"{name} must be off for {config.algorithm}, whose advantages and targets change with every gradient "
-                f"step, but it is on."
-            )
+    if config.normalize_advantages and algorithm.fix is None:
+        raise ValueError(
+            f"normalize_advantages must be off for {config.algorithm}, whose advantages change with every gradient "
+            "step, but it is on."
+        )
     if config.replay_fraction and algorithm.fix is not None:
         raise ValueError(
             f"replay_fraction must be 0 for {config.algorithm}, whose advantages are settled before the first gradient "

@@ -1,0 +1,60 @@
+"""What each algorithm reaches with its defaults: 16 learners on CartPole-v1, and a memory where one is needed.
+
+`python benchmarks/algorithms.py` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
+the table in README.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME` renews the
+records whose command names that.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from defaults import run, table
+from readme import write_table
+
+from isjax.learner.objectives import ALGORITHMS
+
+RESULTS = Path(__file__).parent / "results" / "algorithms.json"
+MEMORY = "--env MemoryChain-bsuite --env-params memory_length=10 --learners 16"
+RUNS = (
+    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in ALGORITHMS),
+    MEMORY,
+    f"{MEMORY} --memory lstm",
+    f"{MEMORY} --memory none",
+)
+
+
+def largest_kl(folder: Path) -> float | None:
+    """The largest mean KL of an accepted trust-region step, of any learner in any update."""
+    name = "trust/kl_max"
+    found = pq.read_table(folder / "metrics.parquet")
+    return float(pc.max(found[name]).as_py()) if name in found.column_names else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few steps, nothing is written")
+    parser.add_argument("--only", default="", help="leave other records as they are")
+    arguments = parser.parse_args()
+    before = {r["command"]: r for r in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    records = []
+    with tempfile.TemporaryDirectory() as root:
+        for i, flags in enumerate(RUNS):
+            command = f"isjax train {flags}"
+            if arguments.only and arguments.only not in flags.split() and command in before:
+                records.append(before[command])
+                continue
+            record = run(flags, Path(root) / str(i), quick=arguments.quick)
+            record["largest_kl"] = largest_kl(Path(root) / str(i))
+            records.append(record)
+            print(f"{command}: IQM {record['final_return']['iqm']:.2f}, KL {record['largest_kl']}", flush=True)
+    if not arguments.quick:
+        RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+        write_table("algorithms", table(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How the variance of off-policy policy gradients grows with the horizon."""

@@ -1,0 +1,179 @@
+"""Algorithms by name: what they fix, what they adapt, and what they never exceed."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isjax import ops
+from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.defaults import defaults
+from isjax.learner.distributions import Categorical, Gaussian
+from isjax.learner.learner import make_agent
+from isjax.learner.learning import Fixed, Learning
+from isjax.learner.objectives import ALGORITHMS, Algorithm, corrected_advantage, get_algorithm
+from isjax.types import Terms
+from tests.learner.probes import Probe
+
+SMALL = Config(num_envs=4, unroll_length=8, torso=(8,), evaluation_episodes=2)
+
+
+def terms_of(key, gap=0.0, rows=7, envs=3):
+    keys = jax.random.split(key, 7)
+    log_pi, v, v_t, r = (jax.random.normal(k, (rows, envs)) for k in keys[:4])
+    terminated, truncated = (jax.random.bernoulli(k, 0.2, (rows, envs)) for k in keys[4:6])
+    discount_t, same_episode_t = ops.endings(terminated, truncated, 0.9)
+    log_mu = log_pi - gap * jax.random.normal(keys[6], (rows, envs))
+    return Terms(log_pi, jnp.zeros_like(r), v, v_t, log_mu, r, discount_t, same_episode_t)
+
+
+def test_on_policy_advantages_are_those_of_gae():
+    terms, hyper = terms_of(jax.random.key(0)), Hyper(lambda_=0.7)
+    advantage, target = corrected_advantage(terms, hyper)
+    expected = ops.gae(terms.v_tm1, terms.v_t, terms.r_t, terms.discount_t, terms.same_episode_t, lambda_=0.7)
+    np.testing.assert_allclose(advantage, expected, rtol=2e-5, atol=1e-5)
+    np.testing.assert_allclose(target - terms.v_tm1, expected, rtol=2e-5, atol=1e-5)
+
+
+def test_off_policy_advantages_are_those_of_vtrace_without_their_own_ratio():
+    terms, hyper = terms_of(jax.random.key(1), gap=0.5), Hyper(lambda_=0.7, clip_pg_rho=1.3)
+    log_rho = terms.log_pi_tm1 - terms.log_mu_tm1
+    arrays = (terms.v_tm1, terms.v_t, terms.r_t, terms.discount_t, log_rho, terms.same_episode_t)
+    expected = ops.vtrace(*arrays, lambda_=0.7, clip_pg_rho=1.3)
+    advantage, target = corrected_advantage(terms, hyper)
+    np.testing.assert_allclose(target, expected.target_tm1, rtol=1e-6)
+    np.testing.assert_allclose(
+        ops.clipped_ratio(log_rho, 1.3) * advantage, expected.advantage_tm1, rtol=2e-5, atol=1e-5
+    )
+
+
+def updated(updates=1, hyper=None, probe=None, **settings):
+    config = dataclasses.replace(SMALL, **settings)
+    learner = make_learner(config, environment=probe or Probe(3, reward="action_is_cue"))
+    state = learner.init(jax.random.key(0), hyper)
+    update = jax.jit(learner.update)
+    kept = []
+    for _ in range(updates):
+        state, metrics = update(state)
+        kept.append(metrics)
+    return state, kept
+
+
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize("max_kl", [1e-3, 1e-2])
+def test_no_step_of_trpo_leaves_its_trust_region(env, max_kl):
+    """Both kinds of actions; the KL is that of the step taken, measured on its rows."""
+    config = dataclasses.replace(SMALL, env=env, algorithm="trpo", towers="separate", unroll_length=32)
+    learner = make_learner(config)
+    state, update = learner.init(jax.random.key(0), Hyper(max_kl=max_kl)), jax.jit(learner.update)
+    accepted = 0
+    for _ in range(8):
+        state, metrics = update(state)
+        assert metrics["trust/kl"] <= max_kl * (1 + 1e-3)
+        assert metrics["trust/kl_max"] == metrics["trust/kl"]
+        accepted += metrics["trust/accepted"]
+    assert accepted >= 6
+
+
+def test_the_critic_of_trpo_leaves_the_policy_where_the_step_put_it():
+    """The KL to before, measured after the critic's many steps, is still that of the step."""
+    config = dataclasses.replace(SMALL, algorithm="trpo", towers="separate", epochs=3, minibatches=4)
+    agent, probe = make_agent(config, environment=Probe(3)), Probe(3, reward="action_is_cue")
+    learner = make_learner(config, environment=probe)
+    before = learner.init(jax.random.key(0))
+    after, metrics = learner.update(before)
+    observation = jax.random.uniform(jax.random.key(1), (64, 2))
+    policy, value, _ = agent.step(after.params, None, observation, ())
+    old_policy, old_value, _ = agent.step(before.params, None, observation, ())
+    assert np.abs(value - old_value).max() > 1e-3
+    assert 0 < np.mean(agent.adapter.actions.kl(old_policy, policy)) < 10 * metrics["trust/kl"]
+
+
+def test_the_penalty_of_ppo_kl_adapts_to_the_kl_that_an_update_came_to():
+    state, kept = updated(6, Hyper(max_kl=1e-6), algorithm="ppo-kl", epochs=3)
+    costs = [float(m["kl/cost"]) for m in kept]
+    for m, cost, following in zip(kept, costs, costs[1:], strict=False):
+        factor = 2.0 if m["kl/update"] > 1.5e-6 else 0.5 if m["kl/update"] < 1e-6 / 1.5 else 1.0
+        np.testing.assert_allclose(following, cost * factor)
+    assert costs[-1] > costs[0] == 1.0
+    assert state.kl_cost == costs[-1] * 2.0
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "trpo"])
+def test_the_first_of_several_steps_sees_ratios_of_exactly_one(algorithm):
+    _, kept = updated(1, algorithm=algorithm)
+    assert kept[0]["ratio/max"] == kept[0]["ratio/min"] == 1.0
+    _, kept = updated(1, Hyper(learning_rate=0.05), algorithm=algorithm, epochs=3)
+    assert kept[0]["ratio/max"] > 1.0
+
+
+def test_rows_are_shuffled_and_their_advantages_are_fixed():
+    """Every gradient step sees a permutation's share of rows, with what was settled before the first one."""
+    kept = []
+
+    def loss(terms, hyper):
+        jax.debug.callback(lambda t: kept.append(jax.tree.map(np.asarray, t)), terms)
+        return jnp.mean(terms.v_tm1), {}
+
+    algorithm = Algorithm(loss, fix=lambda terms, hyper: (terms.r_t + 10.0 * terms.v_tm1, terms.v_tm1))
+    config = dataclasses.replace(SMALL, epochs=2, minibatches=4)
+    learner = make_learner(config, environment=Probe(3, reward="cue"), objective=algorithm)
+    state, _ = learner.update(learner.init(jax.random.key(0), Hyper(learning_rate=0.1)))
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    assert [terms.log_pi_tm1.shape for terms in kept] == [(1, 8)] * 8
+    epochs = [np.sort(np.concatenate([t.advantage_tm1.ravel() for t in part])) for part in (kept[:4], kept[4:])]
+    np.testing.assert_allclose(*epochs, rtol=1e-6)
+    assert np.abs(kept[0].v_tm1 - kept[0].v_prox_tm1).max() < 1e-6
+    assert np.abs(kept[-1].v_tm1 - kept[-1].v_prox_tm1).max() > 1e-3
+    np.testing.assert_allclose(kept[-1].advantage_tm1, kept[-1].r_t + 10.0 * kept[-1].v_prox_tm1, rtol=1e-5)
+    np.testing.assert_allclose(kept[0].kl_tm1, 0.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_a_memory_keeps_rows_in_order(memory):
+    config = dataclasses.replace(SMALL, algorithm="ppo", memory=memory, epochs=2, minibatches=2)
+    learner = make_learner(config, environment=Probe(3, reward="action_is_cue"))
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))
+    assert state.alive
+    assert metrics["ratio/max"] > 1.0
+    agent = make_agent(config, environment=Probe(3))
+    learning = Learning(config, agent, get_algorithm(config))
+    assert Fixed._fields[-1] == "unroll"
+    assert learning.minibatches(4, jax.random.key(0)).shape == (4, 2)
+
+
+def test_standardized_advantages_have_mean_0_and_deviation_1():
+    learning = Learning(dataclasses.replace(SMALL, normalize_advantages=True), None, None)
+    x = learning.standardized(jnp.array([[1.0, 2.0, 6.0]]))
+    np.testing.assert_allclose([x.mean(), x.std()], [0.0, 1.0], atol=1e-6)
+    assert (learning.standardized(jnp.ones((1, 4))) == 0).all()
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "Breakout-MinAtar"])
+def test_the_defaults_of_every_algorithm_go_together(env, algorithm):
+    config, hyper = defaults(env, algorithm)
+    assert config.algorithm == algorithm
+    assert get_algorithm(config).loss
+    hyper.check()
+
+
+def test_the_kl_of_categoricals_is_exact_and_survives_excluded_actions():
+    policy, other = jnp.log(jnp.array([0.2, 0.8, 0.0])), jnp.log(jnp.array([0.5, 0.5, 0.0]))
+    expected = 0.2 * np.log(0.4) + 0.8 * np.log(1.6)
+    np.testing.assert_allclose(Categorical(3).kl(policy, other), expected, rtol=1e-6)
+    assert np.isfinite(jax.grad(lambda x: Categorical(3).kl(policy, x))(other)).all()
+    assert Categorical(3).kl(policy, policy) == 0.0
+
+
+def test_the_kl_of_gaussians_is_that_of_their_samples():
+    actions = Gaussian((2,), (-1.0, -1.0), (1.0, 1.0))
+    policy, other = jnp.array([0.1, -0.3, -0.5, -0.2]), jnp.array([0.4, 0.2, -0.1, -0.6])
+    u = actions.sample(policy[None], actions.noise(jax.random.key(0), (400_000,)))
+    log_ratio = actions.log_prob(policy[None], u) - actions.log_prob(other[None], u)
+    error = 5 * float(log_ratio.std()) / np.sqrt(log_ratio.size)
+    np.testing.assert_allclose(actions.kl(policy, other), log_ratio.mean(), atol=error)
+    assert actions.kl(policy, policy) == 0.0
