@@ -158,7 +158,7 @@ class Learning(NamedTuple):
             (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(vector, batch, is_first)
             direction, optimizer = transform.update(gradient, optimizer, vector)
             metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(gradient)}
-            return vector - rate * direction, optimizer, metrics
+            return vector - rate * cast(jax.Array, direction), optimizer, metrics
 
         is_first = not self.algorithm.in_trust_region
         if self.config.epochs * self.config.minibatches == 1:
