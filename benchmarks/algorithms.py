@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from defaults import run, table
-from readme import write_table
+from defaults import run
+from readme import rows, write_table
 
 from isjax.learner.objectives import ALGORITHMS
 
@@ -34,6 +34,19 @@ def largest_kl(folder: Path) -> float | None:
     return float(pc.max(found[name]).as_py()) if name in found.column_names else None
 
 
+def table(records: list[dict]) -> str:
+    """The records as the README shows them."""
+    lines = []
+    for record in records:
+        final, kl = record["final_return"], record["largest_kl"]
+        low, high = final["ci95"]
+        worst = min(x for x in final["per_learner"] if x is not None)
+        cells = [f"{final['iqm']:.2f}", f"{low:.2f} to {high:.2f}", f"{worst:.2f}"]
+        lines.append([f"`{record['command']}`", *cells, "" if kl is None else f"{kl:.5f}"])
+    header = ["command", "IQM return", "95 % interval", "worst learner", "largest KL of a step"]
+    return f"{rows(header, lines)}\nSeed 0; every learner was alive at the end.\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few steps, nothing is written")
@@ -48,6 +61,7 @@ def main() -> None:
                 records.append(before[command])
                 continue
             record = run(flags, Path(root) / str(i), quick=arguments.quick)
+            assert record["alive"] == record["learners"], command
             record["largest_kl"] = largest_kl(Path(root) / str(i))
             records.append(record)
             print(f"{command}: IQM {record['final_return']['iqm']:.2f}, KL {record['largest_kl']}", flush=True)

@@ -52,20 +52,22 @@ def test_values_with_a_memory_are_those_of_one_step_after_another(memory):
         policy, _, memory = agent.step(params, None, observation, memory)
         return policy, memory
 
-    _, actors, _ = act(agent.adapter, config, policy, actors, jax.random.key(2))
-    unroll, _, _ = act(agent.adapter, config, policy, actors, jax.random.key(3))
-    seen = agent.along(params, None, unroll)
+    step = jax.jit(lambda observation, memory: agent.step(params, None, observation, memory))
+    run = jax.jit(lambda actors, key: act(agent.adapter, config, policy, actors, key))
+    _, actors, _ = run(actors, jax.random.key(2))
+    unroll, _, _ = run(actors, jax.random.key(3))
+    seen = jax.jit(lambda unroll: agent.along(params, None, unroll))(unroll)
     carry = jax.tree.map(lambda x: x[0], unroll.memory)
     for t in range(8):
-        _, value, carry = agent.step(params, None, unroll.observation_tm1[t], carry)
+        _, value, carry = step(unroll.observation_tm1[t], carry)
         np.testing.assert_allclose(seen.v_tm1[t], value, rtol=1e-5, atol=1e-6)
         for env in range(4):
             if unroll.truncated_t[t, env]:
                 reached = unroll.cut_observation[unroll.cut_slot_t[t, env], env]
                 own = jax.tree.map(lambda x, env=env: x[env : env + 1], carry)
-                expected = agent.step(params, None, reached[None], own)[1][0]
+                expected = step(reached[None], own)[1][0]
             else:
-                expected = agent.step(params, None, unroll.observation_tm1[t + 1], carry)[1][env]
+                expected = step(unroll.observation_tm1[t + 1], carry)[1][env]
             np.testing.assert_allclose(seen.v_t[t, env], expected, rtol=1e-5, atol=1e-6)
         ended = unroll.terminated_t[t] | unroll.truncated_t[t]
         carry = jax.tree.map(lambda x, ended=ended: jnp.where(ended[:, None], 0.0, x), carry)
@@ -91,7 +93,7 @@ def test_a_masked_action_is_never_taken_by_learner_evaluation_or_recording(memor
     np.testing.assert_allclose(recording.log_mu_tm1[:3], np.log(0.5), rtol=1e-5)
 
 
-@pytest.mark.parametrize("algorithm", ["impala", "ppo", "trpo", "ppo-kl"])
+@pytest.mark.parametrize("algorithm", ["impala", "trpo", "ppo-kl"])
 def test_learning_under_a_mask_stays_finite(algorithm):
     towers = "separate" if algorithm == "trpo" else "shared"
     config = dataclasses.replace(SMALL, algorithm=algorithm, towers=towers)

@@ -66,13 +66,12 @@ def test_the_action_that_pays_is_chosen():
 OFF_POLICY = [
     dict(actor_lag=5),
     dict(epochs=2, minibatches=2),
-    dict(replay_fraction=0.5, replay_size=20),
     dict(replay_fraction=0.5, replay_size=20, replay_mask=True),
-    *(dict(correction=name, actor_lag=2) for name in ("one-step", "epsilon", "none")),
-    *(dict(algorithm=name) | (dict(towers="separate") if name == "trpo" else {}) for name in ALGORITHMS),
+    dict(algorithm="pg-is", products="self-normalized", actor_lag=2),
     dict(algorithm="ppo", epochs=2, minibatches=4, normalize_advantages=True, clip_values=True),
     dict(algorithm="ppo-decoupled", epochs=2, actor_lag=5),
-    dict(algorithm="pg-is", products="self-normalized", actor_lag=2),
+    dict(algorithm="awr", normalize_advantages=True),
+    dict(algorithm="trpo", towers="separate"),
 ]
 
 

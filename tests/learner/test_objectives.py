@@ -52,7 +52,7 @@ def test_off_policy_advantages_are_those_of_vtrace_without_their_own_ratio():
 def updated(updates=1, hyper=None, probe=None, **settings):
     config = dataclasses.replace(SMALL, **settings)
     learner = make_learner(config, environment=probe or Probe(3, reward="action_is_cue"))
-    state = learner.init(jax.random.key(0), hyper)
+    state = jax.jit(learner.init)(jax.random.key(0), hyper or Hyper())
     update = jax.jit(learner.update)
     kept = []
     for _ in range(updates):
@@ -61,8 +61,7 @@ def updated(updates=1, hyper=None, probe=None, **settings):
     return state, kept
 
 
-@pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1"])
-@pytest.mark.parametrize("max_kl", [1e-3, 1e-2])
+@pytest.mark.parametrize(("env", "max_kl"), [("CartPole-v1", 1e-2), ("Pendulum-v1", 1e-3)])
 def test_no_step_of_trpo_leaves_its_trust_region(env, max_kl):
     """Both kinds of actions; the KL is that of the step taken, measured on its rows."""
     config = dataclasses.replace(SMALL, env=env, algorithm="trpo", towers="separate", unroll_length=32)
@@ -83,7 +82,7 @@ def test_the_critic_of_trpo_leaves_the_policy_where_the_step_put_it():
     agent, probe = make_agent(config, environment=Probe(3)), Probe(3, reward="action_is_cue")
     learner = make_learner(config, environment=probe)
     before = learner.init(jax.random.key(0))
-    after, metrics = learner.update(before)
+    after, metrics = jax.jit(learner.update)(before)
     observation = jax.random.uniform(jax.random.key(1), (64, 2))
     policy, value, _ = agent.step(after.params, None, observation, ())
     old_policy, old_value, _ = agent.step(before.params, None, observation, ())
@@ -101,7 +100,7 @@ def test_the_penalty_of_ppo_kl_adapts_to_the_kl_that_an_update_came_to():
     assert state.kl_cost == costs[-1] * 2.0
 
 
-@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "trpo"])
+@pytest.mark.parametrize("algorithm", ["impala", "pg-is", "ppo-decoupled", "awr"])
 def test_the_first_of_several_steps_sees_ratios_of_exactly_one(algorithm):
     _, kept = updated(1, algorithm=algorithm)
     assert kept[0]["ratio/max"] == kept[0]["ratio/min"] == 1.0
@@ -120,7 +119,7 @@ def test_rows_are_shuffled_and_their_advantages_are_fixed():
     algorithm = Algorithm(loss, fix=lambda terms, hyper: (terms.r_t + 10.0 * terms.v_tm1, terms.v_tm1))
     config = dataclasses.replace(SMALL, epochs=2, minibatches=4)
     learner = make_learner(config, environment=Probe(3, reward="cue"), objective=algorithm)
-    state, _ = learner.update(learner.init(jax.random.key(0), Hyper(learning_rate=0.1)))
+    state, _ = jax.jit(learner.update)(learner.init(jax.random.key(0), Hyper(learning_rate=0.1)))
     jax.block_until_ready(state)
     jax.effects_barrier()
     assert [terms.log_pi_tm1.shape for terms in kept] == [(1, 8)] * 8

@@ -65,9 +65,10 @@ def seen_by_objective(updates, hyper=None, **settings):
 
     config = Config(num_envs=2, unroll_length=4, torso=(6,), replay_size=5, **settings)
     learner = make_learner(config, environment=Probe(3), objective=objective)
-    state = learner.init(jax.random.key(0), hyper)
+    state = jax.jit(learner.init)(jax.random.key(0), hyper or Hyper())
+    update = jax.jit(learner.update)
     for _ in range(updates):
-        state, _ = learner.update(state)
+        state, _ = update(state)
     jax.block_until_ready(state)
     jax.effects_barrier()
     return kept
