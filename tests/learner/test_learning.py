@@ -7,7 +7,6 @@ import pytest
 
 from isjax.learner import Config, Hyper
 from isjax.learner.learner import make_agent, make_learner
-from isjax.learner.objectives import ALGORITHMS
 from tests.learner.probes import Probe
 
 pytestmark = pytest.mark.learning
