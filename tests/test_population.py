@@ -89,9 +89,9 @@ def test_a_learner_that_dies_leaves_the_others_bitwise_unchanged():
 def test_learners_differ_and_seeds_differ():
     state, _ = _run(4)
     other, _ = _run(4, key=1)
-    weights = np.asarray(state.params["params"]["heads"]["kernel"]).reshape(4, -1)
+    weights = np.asarray(state.params["params"]["heads"]["heads"]["kernel"]).reshape(4, -1)
     assert len({w.tobytes() for w in weights}) == 4
-    assert not np.array_equal(weights, np.asarray(other.params["params"]["heads"]["kernel"]).reshape(4, -1))
+    assert not np.array_equal(weights, np.asarray(other.params["params"]["heads"]["heads"]["kernel"]).reshape(4, -1))
 
 
 def test_hyperparameters_vary_by_learner_without_a_new_program():

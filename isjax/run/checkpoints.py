@@ -110,4 +110,9 @@ def _untyped(x: jax.Array) -> jax.Array:
 
 
 def _typed(like: jax.Array, x: jax.Array, implementation: str) -> jax.Array:
-    return jax.random.wrap_key_data(x, impl=implementation) if _is_key(like) else x
+    """`x` with the type of `like`; where that is a shape alone, keys are of the implementation that was saved."""
+    if not _is_key(like):
+        return x
+    return jax.random.wrap_key_data(
+        x, impl=jax.random.key_impl(like) if isinstance(like, jax.Array) else implementation
+    )
