@@ -12,7 +12,7 @@ from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
 from isjax.learner.distributions import Categorical, Gaussian
 from isjax.learner.learner import make_agent
-from isjax.learner.learning import Fixed, Learning
+from isjax.learner.learning import Learning
 from isjax.learner.objectives import ALGORITHMS, Algorithm, corrected_advantage, get_algorithm
 from isjax.types import Terms
 from tests.learner.probes import Probe
@@ -140,7 +140,6 @@ def test_a_memory_keeps_rows_in_order(memory):
     assert metrics["ratio/max"] > 1.0
     agent = make_agent(config, environment=Probe(3))
     learning = Learning(config, agent, get_algorithm(config))
-    assert Fixed._fields[-1] == "unroll"
     assert learning.minibatches(4, jax.random.key(0)).shape == (4, 2)
 
 
