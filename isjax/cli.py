@@ -1,4 +1,4 @@
-"""The command line: `isjax train`, `isjax record`, `isjax evaluate` and `isjax report`.
+"""The command line: `isjax train`, `sweep`, `best`, `record`, `evaluate` and `report`.
 
 What `--help` and a mistyped flag need is imported here, everything else once the arguments are known to be good.
 Exit codes: 0 done, 1 the run failed, 2 bad arguments or input, 130 interrupted and resumable.
@@ -6,21 +6,24 @@ Exit codes: 0 done, 1 the run failed, 2 bad arguments or input, 130 interrupted 
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import jax
 import tyro
 
 from isjax import __version__
 from isjax.learner.config import Config, Hyper
-from isjax.run.flags import BadArguments, in_flags, parse, peek
+from isjax.run.flags import BadArguments, in_flags, parse
+from isjax.run.train_flags import SweepFlags, TrainFlags, from_file, saved_settings, starting_point
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -32,6 +35,8 @@ compiled program.
 
 commands:
   train     train a population of learners, and keep what they did in a folder
+  sweep     train every combination of settings, and rank them
+  best      save the best learner of a run alone, evaluate and draw it
   record    log episodes of a trained learner, or of a mixture with uniform
   evaluate  estimate the value of a policy from a log of another one's episodes
   report    rebuild the page of a run folder
@@ -39,54 +44,6 @@ commands:
 isjax COMMAND --help explains a command; isjax --version names the version.
 A first run: isjax train --env CartPole-v1 --learners 64
 """
-
-_On = tyro.conf.FlagCreatePairsOff[bool]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RunFlags:
-    """How many learners, and what is kept of them."""
-
-    learners: int = 64
-    """Learners of the population, all in one compiled program."""
-    seed: int = 0
-    """Everything random follows from it."""
-    out: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ENV-ALGORITHM-SEED)")] = ""
-    """Run folder: settings, table of metrics, checkpoints, summary, page."""
-    resume: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
-    """Go on with the run in --out, exactly as if it had not stopped. Settings that are left out are its own."""
-    log_every: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: so that there are about 100 rows)")] = 0
-    """Updates per row of the table of metrics, and between looks at the clock or at Ctrl-C."""
-    checkpoint_every: float = 60.0
-    """Seconds between checkpoints; 0 writes one for every row of the table."""
-    devices: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: all)")] = 0
-    """Devices to spread the learners over; on a CPU, a core each."""
-    sink: Literal["none", "tensorboard", "wandb"] = "none"
-    """Where curves go besides the run folder."""
-    quiet: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
-    """Say nothing unless it fails."""
-    debug: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
-    """Show the traceback of a run that fails."""
-
-
-# A flag cannot end in an underscore, as the field that would be a keyword does.
-HyperFlags = dataclasses.make_dataclass(
-    "HyperFlags", [("lambda_", Annotated[float, tyro.conf.arg(name="lambda")])], bases=(Hyper,), frozen=True
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainFlags:
-    """Train a population of learners, and keep what they did in a folder.
-
-    Defaults are those of the chosen --env and --algorithm.
-    """
-
-    run: RunFlags
-    program: Config
-    """What is learned and how; fixed when the program is compiled."""
-    learning: HyperFlags  # type: ignore[valid-type]
-    """Numbers of the learning rule."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +60,14 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # γ on a terminal that knows no Greek
-    commands = {"train": train, "record": record, "evaluate": evaluate, "report": report}
+    commands = {
+        "train": train,
+        "sweep": sweep,
+        "best": best,
+        "record": record,
+        "evaluate": evaluate,
+        "report": report,
+    }
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
         return DONE if argv else BAD_ARGUMENTS
@@ -125,23 +89,73 @@ def main(argv: list[str] | None = None) -> int:
 
 def train(argv: list[str]) -> int:
     """`isjax train`."""
-    flags = parse(TrainFlags, argv, prog="isjax train", default=_starting_point(argv))
-    _use_every_core()
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    from isjax.run.store import Plan, free_folder
+    start = saved_settings(argv) if "--resume" in argv else starting_point(argv)
+    flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 
-    try:
+    def prepare() -> Job:
+        from isjax.run.store import Plan, free_folder
+        from isjax.run.train import Run, is_finished
+
         plan = Plan(
             config=flags.program,
             hyper=Hyper(**vars(flags.learning)),
             **{name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")},
         )
         folder = Path(flags.run.out) if flags.run.out else free_folder(plan)
-        return _train(plan, folder, flags.run, _without(argv, "--resume"))
-    except ValueError as error:
-        raise BadArguments(in_flags(str(error), TrainFlags)) from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        run = Run(plan, folder, resume=flags.run.resume, options=_options(flags, "train", argv))
+        return Job(folder, run.train, is_finished(folder))
+
+    return _in_a_folder("train", flags, prepare)
+
+
+def sweep(argv: list[str]) -> int:
+    """`isjax sweep`."""
+    given, argv = argv, from_file(argv)
+    start = starting_point(argv)
+    parts = {name: getattr(start, name) for name in ("run", "hosts", "program", "learning")}
+    flags = parse(SweepFlags, argv, prog="isjax sweep", default=SweepFlags(**parts))
+
+    def base(env: str, algorithm: str) -> tuple[Config, Hyper]:
+        own = starting_point(argv, env, algorithm)
+        found = parse(
+            SweepFlags,
+            argv,
+            prog="isjax sweep",
+            default=dataclasses.replace(flags, program=own.program, learning=own.learning),
+        )
+        program = dataclasses.replace(found.program, env=env, algorithm=algorithm)
+        return program, Hyper(**vars(found.learning))
+
+    def prepare() -> Job:
+        from isjax.run.settings import Space, group, read_draws, read_vary
+        from isjax.run.sweep import Sweep, holds_sweep, read_sweep
+        from isjax.run.train import is_finished
+
+        folder = Path(flags.run.out or "runs/sweep")
+        if flags.run.resume and holds_sweep(folder):
+            settings, groups = read_sweep(folder)
+        else:
+            space = Space(read_vary(flags.vary), read_draws(flags.draw), flags.draws)
+            settings = space.settings(flags.run.seed)
+            numbers = {name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")}
+            groups = group(settings, functools.cache(base), flags.program, numbers | {"halvings": flags.halvings})
+        if not flags.run.quiet:
+            print(
+                f"{len(settings):,} settings of {groups[0].plan.per_setting:,} learners, {len(groups)} to compile.",
+                file=sys.stderr,
+            )
+        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
+        return Job(folder, run.train, is_finished(folder))
+
+    return _in_a_folder("sweep", flags, prepare)
+
+
+def best(argv: list[str]) -> int:
+    """`isjax best`."""
+    from isjax.run.best import BestFlags
+    from isjax.run.best import best as run
+
+    return _write_at_the_end(run, BestFlags, argv, prog="isjax best")
 
 
 def record(argv: list[str]) -> int:
@@ -187,54 +201,100 @@ def report(argv: list[str]) -> int:
     return DONE
 
 
-def _train(plan: Any, folder: Path, flags: RunFlags, argv: list[str]) -> int:
-    """Raises `ValueError` for what is wrong with the arguments; everything later is the run that failed."""
-    try:
-        from isjax.run.train import Options, Run, is_finished
+class Job(NamedTuple):
+    """Something that trains in a folder."""
 
-        options = Options(
-            command=shlex.join(["isjax", "train", *argv]),
-            **{name: getattr(flags, name) for name in ("checkpoint_every", "devices", "sink", "quiet")},
-        )
-        run = Run(plan, folder, resume=flags.resume, options=options)
-        if flags.resume and is_finished(folder):
+    folder: Path
+    run: Callable[[], dict[str, Any]]
+    is_finished: bool
+
+
+def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
+    """What is wrong with the arguments comes to light in `prepare`; everything later is the run that failed."""
+    _use_every_core()
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _prepare_and_run(command, flags, prepare)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
+    folder = Path(flags.run.out)
+    try:
+        _set_up(flags)
+        job = prepare()
+        folder = job.folder
+        if flags.run.resume and job.is_finished:
             print(f"{folder} is finished: there is nothing to resume.")
             return DONE
     except KeyboardInterrupt:
-        return _interrupted(folder)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+        return _interrupted(command, folder)
+    except (ValueError, TypeError) as error:
+        raise BadArguments(in_flags(str(error), type(flags))) from error
     try:
-        return _finish(run.train(), folder, quiet=flags.quiet)
+        return _finish(command, job.run(), folder, quiet=flags.run.quiet)
     except KeyboardInterrupt:
-        return _interrupted(folder)
+        return _interrupted(command, folder)
     except Exception as error:
-        if flags.debug:
+        if flags.run.debug:
             traceback.print_exc()
-        return _complain("isjax train", f"the run failed: {_first_line(error)}", FAILED)
+        hint = f" {_again(command, folder)}" if _holds_something(folder) else ""
+        return _complain(f"isjax {command}", f"the run failed: {_first_line(error)}{hint}", FAILED)
 
 
-def _finish(summary: dict[str, Any], folder: Path, *, quiet: bool) -> int:
+def _set_up(flags: Any) -> None:
+    """What has to be said to JAX before it looks for devices."""
+    if flags.run.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", flags.run.compilation_cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    hosts = flags.hosts
+    if hosts.distributed or hosts.coordinator:
+        from isjax.run.hosts import connect
+
+        processes, process = hosts.processes or None, None if hosts.process < 0 else hosts.process
+        connect(hosts.coordinator or None, processes, process, timeout=hosts.host_timeout)
+
+
+def _options(flags: Any, command: str, argv: list[str]) -> Any:
+    from isjax.run.train import Options
+
+    names = {field.name for field in dataclasses.fields(Options)}
+    given = {name: x for part in (flags.run, flags.hosts) for name, x in vars(part).items() if name in names}
+    return Options(command=shlex.join(["isjax", command, *_without(argv, "--resume")]), **given)
+
+
+def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool) -> int:
     if summary["status"] == "interrupted":
-        return _interrupted(folder)
-    if not quiet:
-        from isjax.run.progress import print_summary
+        return _interrupted(command, folder)
+    if not quiet and jax.process_index() == 0:
+        if command == "sweep":
+            from isjax.run.sweep import print_sweep
 
-        print_summary(summary, folder)
+            print_sweep(summary, folder)
+        else:
+            from isjax.run.progress import print_summary
+
+            print_summary(summary, folder)
     if not summary["alive"]:
-        return _complain("isjax train", f"every learner died; {folder / 'summary.json'} says when.", FAILED)
+        return _complain(f"isjax {command}", f"every learner died; {folder / 'summary.json'} says when.", FAILED)
     return DONE
 
 
-def _interrupted(folder: Path) -> int:
-    from isjax.run.store import holds_run
-
-    if holds_run(folder):
-        again = shlex.join(["isjax", "train", "--resume", "--out", str(folder)])
-        print(f"Interrupted. To go on: {again}", file=sys.stderr)
+def _interrupted(command: str, folder: Path) -> int:
+    if _holds_something(folder):
+        print(f"Interrupted. {_again(command, folder)}", file=sys.stderr)
     else:
         print("Interrupted before anything was written.", file=sys.stderr)
     return INTERRUPTED
+
+
+def _holds_something(folder: Path) -> bool:
+    return (folder / "config.json").exists() or (folder / "sweep.json").exists()
+
+
+def _again(command: str, folder: Path) -> str:
+    return "To go on: " + shlex.join(["isjax", command, "--resume", "--out", str(folder)])
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
@@ -248,35 +308,6 @@ def _use_every_core() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # devices that are in use already stay what they are
         jax.config.update("jax_num_cpu_devices", cores)
-
-
-def _starting_point(argv: list[str]) -> TrainFlags:
-    """Defaults of the environment and algorithm that are asked for, or of the run to resume."""
-    from isjax.learner.defaults import defaults
-
-    if "--resume" in argv:
-        return _saved_settings(peek(argv, "--out"))
-    env, algorithm = peek(argv, "--env") or Config.env, peek(argv, "--algorithm") or Config.algorithm
-    try:
-        config, hyper = defaults(env, algorithm)
-    except ValueError as error:
-        raise BadArguments(in_flags(str(error), TrainFlags)) from error
-    return TrainFlags(run=RunFlags(), program=config, learning=HyperFlags(**vars(hyper)))
-
-
-def _saved_settings(out: str | None) -> TrainFlags:
-    from isjax.run.store import CONFIG, Plan, read_json
-
-    if not out:
-        raise BadArguments("--resume needs --out, the folder of the run.")
-    try:
-        plan = Plan.from_json(read_json(Path(out) / CONFIG))
-    except (ValueError, KeyError) as error:
-        raise BadArguments(f"--resume: {error}") from error
-    if any(isinstance(x, list) for x in vars(plan.hyper).values()):
-        raise BadArguments(f"--resume: the learners of {out} have settings of their own, which flags cannot say.")
-    run = RunFlags(learners=plan.learners, seed=plan.seed, log_every=plan.log_every)
-    return TrainFlags(run=run, program=plan.config, learning=HyperFlags(**vars(plan.hyper)))
 
 
 def _without(argv: list[str], flag: str) -> list[str]:

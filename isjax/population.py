@@ -1,5 +1,7 @@
 """Many learners in one compiled program: `vmap` over them, a mesh of devices under them."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,23 +15,25 @@ from isjax.learner.config import Hyper
 from isjax.learner.learner import Evaluation, Learner, LearnerState, check_key
 from isjax.types import Device, Key, Metrics
 
-AXIS = "learner"
-CPU_GROUP = 8
-"""Learners batched together on one core: with 2,048 small networks, the fastest of 8, 16, 32 and all at once."""
+LEARNER, ENV = "learner", "env"
+"""Names of the mesh's axes: learners never communicate; one learner's environments, spread, share its gradient."""
+CPU_GROUP = 4
+"""Learners batched together on one core, where a batch stays in the cache: as fast as 8 or 16. Rounding depends on
+the size of a batch and on nothing else, so that learners are the same bit for bit wherever batches are whole."""
 
 
 class Population(NamedTuple):
     """Compiled functions of `L` learners; every array in and out has `L` as its first axis."""
 
-    init: Callable[..., LearnerState]
-    """`(key, hyper=None) → state`; learner i draws from `fold_in(key, i)`, however many there are. Fields
-    of `hyper` are numbers, or arrays `[L]`."""
+    init: jax.stages.Wrapped
+    """`(key, hyper=None, index=None) → state`, jitted; learner i draws from `fold_in(key, index[i])`, `index` being
+    0 … L − 1 if left out. Fields of `hyper` are numbers, or arrays `[L]`."""
     advance: jax.stages.Wrapped
     """`(state, updates) → (state, metrics)`, jitted; the state is donated, metrics cover all these updates."""
     evaluate: jax.stages.Wrapped
-    """`(state, key) → Evaluation` `[L, E]`, jitted; learner i plays on `fold_in(key, i)`."""
+    """`(state, key, index=None) → Evaluation` `[L, E]`, jitted; learner i plays on `fold_in(key, index[i])`."""
     mesh: Mesh
-    """The devices, along the axis `learner`."""
+    """The devices, along the axes `learner` and `env`."""
 
 
 def make_population(
@@ -37,87 +41,89 @@ def make_population(
     learners: int,
     *,
     devices: Sequence[Device] | None = None,
-    learners_per_group: int | None = None,
+    devices_per_learner: int = 1,
+    learners_per_batch: int | None = None,
 ) -> Population:
     """Compiles `learners` copies of a learner into one program.
 
     Learners are spread evenly over the devices and never communicate; if their number does not divide, the
-    largest number of devices that does is used. On each device they advance group after group: one group is
-    one batch, and finishes all its updates before the next one starts.
+    largest number of devices that does is used. On each device they advance batch after batch: one batch
+    finishes all its updates before the next one starts. With `devices_per_learner`, so many devices share
+    each learner's environments, and its gradient is reduced over them.
 
     Args:
       learner: what `make_learner` returns.
       learners: L, at least 1.
       devices: all local devices if left out.
-      learners_per_group: how many at most are batched together on one device. If left out, 8 on a CPU,
-        where a group stays in the cache, and all of them elsewhere.
+      devices_per_learner: must divide the number of devices and of a learner's environments.
+      learners_per_batch: how many at most are batched together on one device. If left out, 4 on a CPU, where
+        a batch stays in the cache, and all of them elsewhere.
 
     Returns:
       `Population(init, advance, evaluate, mesh)`.
 
     Raises:
-      ValueError: a number is less than 1.
+      ValueError: a number is less than 1, or does not divide.
     """
-    for name, number in (("learners", learners), ("learners_per_group", learners_per_group)):
+    for name, number in (
+        ("learners", learners),
+        ("devices_per_learner", devices_per_learner),
+        ("learners_per_batch", learners_per_batch),
+    ):
         if number is not None and number < 1:
             raise ValueError(f"{name} must be at least 1, but it is {number}.")
-    mesh = _mesh(learners, jax.local_devices() if devices is None else devices)
-    split = NamedSharding(mesh, PartitionSpec(AXIS))
-    index = jax.device_put(jnp.arange(learners), split)
-    if learners_per_group is None:
-        learners_per_group = CPU_GROUP if mesh.devices.flat[0].platform == "cpu" else learners
+    mesh = _mesh(learner, learners, jax.local_devices() if devices is None else devices, devices_per_learner)
+    everyone = np.arange(learners)
+    if learners_per_batch is None:
+        learners_per_batch = CPU_GROUP if mesh.devices.flat[0].platform == "cpu" else learners
+    spread = functools.partial(_spread, mesh=mesh)
 
-    def init(key: Key, hyper: Hyper | None = None) -> LearnerState:
+    def init(key: Key, hyper: Hyper | None = None, index: jax.Array | None = None) -> LearnerState:
         check_key(key)
         hyper = jax.tree.map(lambda x: _per_learner(x, learners), Hyper() if hyper is None else hyper)
-        return init_all(key, jax.device_put(hyper, split))
-
-    @jax.jit
-    def init_all(key: Key, hyper: Hyper) -> LearnerState:
+        keys = _keys(key, everyone if index is None else index)
         # One learner at a time: the QR of an orthogonal initializer, batched over learners, can starve a pool of
         # two threads for good.
-        return _spread(jax.vmap(learner.init), mesh, 1)((_keys(key, index), hyper))
+        return spread(lambda *each: _placed(jax.vmap(learner.init)(*each), mesh), 1)((keys, hyper))
 
-    update = _over_learners(learner.update)
+    update = jax.vmap(learner.update)
 
-    def advance_group(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
+    def advance_batch(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
         shapes = jax.eval_shape(update, state)[1]
 
         def step(_, carry):
             state, merged = carry
             state, metrics = update(state)
-            return state, metrics_lib.merge(merged, metrics)
+            return _placed(state, mesh), metrics_lib.merge(merged, metrics)
 
-        state, merged = jax.lax.fori_loop(0, updates, step, (state, metrics_lib.start(shapes)))
+        state, merged = jax.lax.fori_loop(0, updates, step, (_placed(state, mesh), metrics_lib.start(shapes)))
         return state, metrics_lib.finish(merged)
 
     def advance(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
-        return _spread(advance_group, mesh, learners_per_group)((state,), updates)
+        return spread(advance_batch, learners_per_batch)((state,), updates)
 
-    def evaluate(state: LearnerState, key: Key) -> Evaluation:
-        return _spread(_over_learners(learner.evaluate), mesh, learners_per_group)((state, _keys(key, index)))
+    def evaluate(state: LearnerState, key: Key, index: jax.Array | None = None) -> Evaluation:
+        keys = _keys(key, everyone if index is None else index)
+        return spread(jax.vmap(learner.evaluate), learners_per_batch)((state, keys))
 
-    return Population(init, jax.jit(advance, donate_argnums=0), jax.jit(evaluate), mesh)
-
-
-def _over_learners(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of one learner over the first axis; a single one goes without a batch axis, which costs a fifth."""
-
-    def over(*trees: Any) -> Any:
-        if jax.tree.leaves(trees)[0].shape[0] > 1:
-            return jax.vmap(function)(*trees)
-        return jax.tree.map(lambda x: x[None], function(*jax.tree.map(lambda x: x[0], trees)))
-
-    return over
+    return Population(jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(evaluate), mesh)
 
 
-def _spread(function: Callable[..., Any], mesh: Mesh, group: int) -> Callable[..., Any]:
-    """`function` of groups of learners, over all learners of all devices.
+def _placed(state: LearnerState, mesh: Mesh) -> LearnerState:
+    """A batch of learners with its environments spread over the devices that share them."""
+    if mesh.shape[ENV] == 1:
+        return state
+    sharding = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(None, ENV))
+    return dataclasses.replace(state, actors=jax.lax.with_sharding_constraint(state.actors, sharding))
+
+
+def _spread(function: Callable[..., Any], batch: int, *, mesh: Mesh) -> Callable[..., Any]:
+    """`function` of batches of learners, over all learners of all devices.
 
     Args:
-      function: `(*learners, *shared) → trees`; of `learners` and its result, the first axis is the group.
+      function: `(*learners, *shared) → trees`; of `learners` and its result, the first axis is the batch.
+      batch: at most how many learners `function` gets at once.
       mesh: the devices.
-      group: at most how many learners `function` gets at once.
 
     Returns:
       `(learners, *shared) → trees`, `learners` being a tuple of trees `[L, ...]`.
@@ -125,12 +131,12 @@ def _spread(function: Callable[..., Any], mesh: Mesh, group: int) -> Callable[..
 
     def on_each_device(learners: tuple, *shared: Any) -> Any:
         count = jax.tree.leaves(learners)[0].shape[0]
-        size = _group_size(count, group)
+        size = _batch_size(count, batch)
         whole = count - count % size
         if count == size:
             return function(*learners, *shared)
-        groups = jax.tree.map(lambda x: x[:whole].reshape(whole // size, size, *x.shape[1:]), learners)
-        result = jax.lax.map(lambda each: function(*each, *shared), groups)
+        batches = jax.tree.map(lambda x: x[:whole].reshape(whole // size, size, *x.shape[1:]), learners)
+        result = jax.lax.map(lambda each: function(*each, *shared), batches)
         result = jax.tree.map(lambda x: x.reshape(whole, *x.shape[2:]), result)
         if whole == count:
             return result
@@ -138,16 +144,21 @@ def _spread(function: Callable[..., Any], mesh: Mesh, group: int) -> Callable[..
         return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), result, rest)
 
     def spread(learners: tuple, *shared: Any) -> Any:
-        # Without communication there is nothing for the checks on replication to find.
-        specs = (PartitionSpec(AXIS), *(PartitionSpec() for _ in shared))
-        return jax.shard_map(on_each_device, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)(
-            learners, *shared
-        )
+        # Learners do not communicate, so there is nothing for the checks on replication to find; what the devices
+        # of one learner have to tell each other, the compiler finds.
+        return jax.shard_map(
+            on_each_device,
+            mesh=mesh,
+            in_specs=(PartitionSpec(LEARNER), *(PartitionSpec() for _ in shared)),
+            out_specs=PartitionSpec(LEARNER),
+            axis_names={LEARNER},
+            check_vma=False,
+        )(learners, *shared)
 
     return spread
 
 
-def _group_size(count: int, most: int) -> int:
+def _batch_size(count: int, most: int) -> int:
     """A divisor of `count` if one is between half of `most` and `most`; otherwise `most`, with a rest."""
     most = min(most, count)
     return next((size for size in range(most, most // 2, -1) if count % size == 0), most)
@@ -168,8 +179,8 @@ def best_learner(scores: np.ndarray, alive: np.ndarray) -> int:
     return int(np.argmax(np.where(counts, scores, -np.inf)))
 
 
-def _keys(key: Key, index: jax.Array) -> Key:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+def _keys(key: Key, index: jax.Array | np.ndarray) -> Key:
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(index))
 
 
 def _per_learner(x: Any, learners: int) -> jax.Array:
@@ -179,6 +190,13 @@ def _per_learner(x: Any, learners: int) -> jax.Array:
     return jnp.broadcast_to(x, (learners,))
 
 
-def _mesh(learners: int, devices: Sequence[Device]) -> Mesh:
-    count = max(n for n in range(1, len(devices) + 1) if learners % n == 0)
-    return Mesh(np.asarray(devices[:count]), (AXIS,))
+def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:
+    teams, rest = divmod(len(devices), per_learner)
+    if rest:
+        raise ValueError(f"devices_per_learner must divide the {len(devices)} devices, but it is {per_learner}.")
+    if per_learner > 1:
+        envs = jax.eval_shape(learner.init, jax.random.key(0)).actors.episode_return.shape[0]
+        if envs % per_learner:
+            raise ValueError(f"devices_per_learner must divide num_envs, which is {envs}, but it is {per_learner}.")
+    count = max(n for n in range(1, teams + 1) if learners % n == 0)
+    return Mesh(np.asarray(devices[: count * per_learner]).reshape(count, per_learner), (LEARNER, ENV))

@@ -1,4 +1,4 @@
-"""Checkpoints of a whole population: asynchronous, atomic, the last two of them kept."""
+"""Checkpoints of a population: asynchronous, atomic, the newest few kept. Each is a table with a row a learner."""
 
 import shutil
 from pathlib import Path
@@ -6,19 +6,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from isjax.learner import LearnerState
-from isjax.types import Device
 
-KEPT = 2
+Rows = dict[str, np.ndarray]
+"""By dtype, `[L, K]`: all that a state holds of that dtype, side by side. Few large arrays cost a fraction of many
+small ones to write, and learners can be taken from several tables."""
 
 
 class Restored(NamedTuple):
     """A checkpoint that was read."""
 
     update: int
-    state: LearnerState
+    rows: Rows
     progress: dict[str, Any]
     damaged: list[int]
     """Updates of newer checkpoints that could not be read, and were removed."""
@@ -27,20 +29,29 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one folder, by update."""
 
-    def __init__(self, folder: Path) -> None:
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEPT, enable_async_checkpointing=True)
+    def __init__(self, folder: Path, *, kept: int = 2) -> None:
+        here = jax.process_index()
+        # Each process writes folders of its own: nobody waits for the others.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=here, active_processes={here}, barrier_sync_key_prefix=f"process{here}"
+        )
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=kept,
+            enable_async_checkpointing=True,
+            create=False,
+            multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+        )
         self._folder = folder.absolute()
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
-    def save(self, update: int, leaves: dict[str, jax.Array], progress: dict[str, Any]) -> None:
-        """Starts to write; returns once `leaves` (see `copy_leaves`) are off the device."""
-        items = ocp.args.Composite(state=ocp.args.StandardSave(leaves), progress=ocp.args.JsonSave(progress))
+    def save(self, update: int, rows: Rows, progress: dict[str, Any]) -> None:
+        """Starts to write; waits for the one before."""
+        items = ocp.args.Composite(state=ocp.args.StandardSave(rows), progress=ocp.args.JsonSave(progress))
         self._manager.save(update, args=items)
 
-    def restore(self, like: LearnerState, *, device: Device | None = None) -> Restored | None:
+    def restore(self) -> Restored | None:
         """The newest checkpoint that can be read; `None` if there are none at all.
-
-        Arrays are placed as those of `like` are, or all on `device`; `like` may then be shapes and types alone.
 
         Raises:
           ValueError: there are some, and none can be read.
@@ -49,12 +60,12 @@ class Checkpoints:
         error: Exception | None = None
         for update in sorted(self._manager.all_steps(), reverse=True):
             try:
-                state, progress = self._read(update, like, device)
+                rows, progress = self._read(update)
             except Exception as caught:  # whatever the storage beneath makes of damaged bytes
                 damaged, error = [*damaged, update], caught
                 continue
             self._remove(damaged)
-            return Restored(update, state, progress, damaged)
+            return Restored(update, rows, progress, damaged)
         if error:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"No checkpoint in {self._folder} can be read; the oldest says: {reason}") from error
@@ -68,16 +79,10 @@ class Checkpoints:
         """Waits, and lets go of the threads."""
         self._manager.close()
 
-    def _read(self, update: int, like: LearnerState, device: Device | None) -> tuple[LearnerState, dict[str, Any]]:
-        leaves = copy_leaves(like) if device is None else jax.eval_shape(copy_leaves, like)
-        placed = None if device is None else jax.sharding.SingleDeviceSharding(device)
-        wanted = {
-            name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed or x.sharding) for name, x in leaves.items()
-        }
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), progress=ocp.args.JsonRestore())
+    def _read(self, update: int) -> tuple[Rows, dict[str, Any]]:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
         found = self._manager.restore(update, args=items)
-        leaves, progress = found["state"], found["progress"]
-        return jax.tree.map_with_path(lambda path, x: _typed(x, leaves[_name(path)], progress["key"]), like), progress
+        return {name: np.asarray(x) for name, x in found["state"].items()}, found["progress"]
 
     def _remove(self, updates: list[int]) -> None:
         for update in updates:
@@ -86,10 +91,37 @@ class Checkpoints:
             self._manager.reload()
 
 
-@jax.jit
-def copy_leaves(state: LearnerState) -> dict[str, jax.Array]:
-    """The arrays of a state by name, on the device: the state itself may be donated while they are written."""
-    return {_name(path): jnp.copy(_untyped(x)) for path, x in jax.tree.leaves_with_path(state)}
+def pack(state: LearnerState) -> dict[str, jax.Array]:
+    """All arrays of a population's state as rows, copied: the state itself may be donated while they are written."""
+    columns: dict[str, list[jax.Array]] = {}
+    for x in jax.tree.leaves(state):
+        x = jax.random.key_data(x) if _is_key(x) else x
+        columns.setdefault(str(x.dtype), []).append(x.reshape(x.shape[0], -1))
+    return {name: jnp.copy(jnp.concatenate(xs, axis=1)) for name, xs in columns.items()}
+
+
+def unpack(rows: Rows, like: LearnerState, key_implementation: str) -> LearnerState:
+    """The state that was packed, its arrays in NumPy; `like` has its structure and shapes."""
+    at = dict.fromkeys(rows, 0)
+
+    def take(x: jax.Array) -> Any:
+        data = jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x
+        name, width = str(data.dtype), int(np.prod(data.shape[1:]))
+        columns = rows[name][:, at[name] : at[name] + width].reshape(-1, *data.shape[1:])
+        at[name] += width
+        return jax.random.wrap_key_data(jnp.asarray(columns), impl=key_implementation) if _is_key(x) else columns
+
+    state = jax.tree.map(take, like)
+    assert all(at[name] == x.shape[1] for name, x in rows.items())
+    return state
+
+
+def layout(state: LearnerState) -> dict[str, Any]:
+    """What rows are made of, to tell the state of another version: for each array its shape without learners."""
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="."): [str(x.dtype), list(x.shape[1:])]
+        for path, x in jax.tree.leaves_with_path(state)
+    }
 
 
 def key_implementation(state: LearnerState) -> str:
@@ -97,22 +129,5 @@ def key_implementation(state: LearnerState) -> str:
     return str(jax.random.key_impl(state.key))
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator=".")
-
-
 def _is_key(x: jax.Array) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def _untyped(x: jax.Array) -> jax.Array:
-    return jax.random.key_data(x) if _is_key(x) else x
-
-
-def _typed(like: jax.Array, x: jax.Array, implementation: str) -> jax.Array:
-    """`x` with the type of `like`; where that is a shape alone, keys are of the implementation that was saved."""
-    if not _is_key(like):
-        return x
-    return jax.random.wrap_key_data(
-        x, impl=jax.random.key_impl(like) if isinstance(like, jax.Array) else implementation
-    )

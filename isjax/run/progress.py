@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 PLAIN_SECONDS = 10.0
@@ -90,18 +90,23 @@ class Bar:
         )
         self._progress = Progress(*columns, console=console, expand=True)
         self._console = console
+        self._task: TaskID | None = None
 
     def note(self, text: str) -> None:
         """Prints above the bar."""
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, update: int, updates: int) -> None:
-        """Draws the bar."""
-        self._task = self._progress.add_task("", total=updates, completed=update)
-        self._progress.start()
+        """Draws the bar, or begins it again for the next part."""
+        if self._task is None:
+            self._task = self._progress.add_task("", total=updates, completed=update)
+            self._progress.start()
+        else:
+            self._progress.reset(self._task, total=updates, completed=update, description="")
 
     def show(self, update: int, steps_per_s: float, metrics: dict[str, np.ndarray]) -> None:
         """Moves the bar."""
+        assert self._task is not None
         self._progress.update(self._task, completed=update, description=describe(steps_per_s, metrics))
 
     def stop(self) -> None:

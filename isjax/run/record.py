@@ -61,20 +61,20 @@ def record(flags: RecordFlags) -> None:
     behavior = parse_behavior(flags.behavior)
     index = None if flags.learner == "best" else _whole(flags.learner, "learner must be best or an index")
     from isjax.learner.learner import make_agent
-    from isjax.run.restore import pick, restore
+    from isjax.run.restore import open_run
 
-    restored = restore(Path(flags.run))
-    index, state = pick(restored, index)
-    acting = None if behavior.learner is None else pick(restored, behavior.learner)[1]
-    agent = make_agent(restored.plan.config)
+    trained = open_run(Path(flags.run))
+    index, update, state = trained.pick(index)
+    acting = None if behavior.learner is None else trained.pick(behavior.learner).state
+    agent = make_agent(trained.plan.config)
     log_key, truth_key = jax.random.split(jax.random.key(flags.seed))
     columns = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
     discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
     found: dict[str, Any] = {
         "run": flags.run,
-        "update": restored.update,
+        "update": update,
         "learner": index,
-        "environment": restored.plan.config.env,
+        "environment": trained.plan.config.env,
         "behavior": flags.behavior,
         "episodes": flags.episodes,
         "rows": len(columns["episode"]),

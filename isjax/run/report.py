@@ -65,15 +65,21 @@ def write_report(folder: Path) -> Path:
 def read_curves(table: pa.Table, settings: dict[str, Any]) -> Curves:
     """The table in arrays, thinned to `POINTS` updates, the last one among them."""
     learners, config = settings["learners"], settings["config"]
-    updates = len(table) // learners
-    kept = np.unique(np.linspace(updates - 1, 0, min(updates, POINTS)).round().astype(int))
-    columns = {
-        name: table[name].to_numpy().reshape(updates, learners)[kept] for name in table.column_names if name != "alive"
-    }
-    alive = table["alive"].to_numpy().reshape(updates, learners)[kept]
-    update = columns.pop("update")[:, 0]
-    env_steps = update * (config["num_envs"] * config["unroll_length"])
-    return Curves(update, env_steps, alive[-1], columns | {"alive": alive})
+    updates = np.unique(table["update"].to_numpy())
+    kept = updates[np.unique(np.linspace(len(updates) - 1, 0, min(len(updates), POINTS)).round().astype(int))]
+    table = table.filter(pa.array(np.isin(table["update"].to_numpy(), kept)))
+    at = np.searchsorted(kept, table["update"].to_numpy()), table["learner"].to_numpy()
+
+    def square(name: str, dtype: Any) -> np.ndarray:
+        # Learners given up on the way have no rows any more: there is nothing to show of them, as of the dead.
+        x = np.zeros((len(kept), learners), bool) if dtype is bool else np.full((len(kept), learners), np.nan)
+        x[at] = table[name].to_numpy()
+        return x
+
+    columns = {name: square(name, float) for name in table.column_names if name not in ("alive", "update", "learner")}
+    alive = square("alive", bool)
+    env_steps = kept * (config["num_envs"] * config["unroll_length"])
+    return Curves(kept, env_steps, alive[-1], columns | {"alive": alive})
 
 
 def page(settings: dict[str, Any], summary: dict[str, Any], curves: Curves) -> str:
@@ -204,7 +210,7 @@ def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:
     if "died" in summary:
         found = [(entry["learner"], entry["update"]) for entry in summary["died"]]
     else:
-        found = [(i, int(curves.columns["died_at"][-1, i])) for i in np.flatnonzero(~curves.alive)]
+        found = [(int(i), int(x)) for i, x in enumerate(np.nanmax(curves.columns["died_at"], axis=0)) if x >= 0]
     if not found:
         return "Nobody: parameters and losses of every learner stayed finite.", ""
     rows = "".join(f"<tr><td>{learner}</td><td>{update}</td></tr>" for learner, update in found)

@@ -1,4 +1,4 @@
-"""Learners of a run folder, read back."""
+"""Learners of a run folder, read back one at a time."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,67 +7,82 @@ import jax
 import numpy as np
 
 from isjax.learner import LearnerState, make_learner
-from isjax.population import best_learner, make_population
+from isjax.population import best_learner
 from isjax.run import store
-from isjax.run.checkpoints import Checkpoints
+from isjax.run.checkpoints import Checkpoints, layout, unpack
+from isjax.run.parts import Folder, Grouping, known_rounds
 from isjax.run.store import Plan
 from isjax.run.summary import training_key
+from isjax.run.tally import Tally, tally_of
 
 
-class Restored(NamedTuple):
-    """All learners of a run, as its newest checkpoint has them."""
+class Picked(NamedTuple):
+    """One learner of a run."""
 
-    plan: Plan
+    learner: int
+    """Its index."""
     update: int
-    states: LearnerState
-    """`[L, ...]`."""
-    scores: list[float | None]
-    """Mean returns of the final evaluation, by learner; empty while the run is not finished."""
+    """That of its newest checkpoint."""
+    state: LearnerState
 
 
-def restore(folder: Path) -> Restored:
-    """Reads a run folder's newest checkpoint.
+class Trained(NamedTuple):
+    """A run that was read back, finished or not."""
+
+    folder: Path
+    plan: Plan
+    saved: dict[str, Any]
+    """What `config.json` holds."""
+    tally: Tally
+
+    def pick(self, index: int | None = None) -> Picked:
+        """One learner: that of the index, or the one with the best evaluation among those that reached the end.
+
+        Raises:
+          ValueError: there is no such learner, no evaluation to tell the best one, or no checkpoint of it.
+        """
+        learners = self.plan.learners
+        if index is None:
+            if not np.isfinite(self.tally.scores).any():
+                raise ValueError(f"learner must be an index from 0 to {learners - 1}: nobody has a final evaluation.")
+            index = best_learner(self.tally.scores, self.tally.alive)
+        if not 0 <= index < learners:
+            raise ValueError(f"learner must be from 0 to {learners - 1}, but it is {index}.")
+        folder = Folder(self.folder)
+        for parts in reversed(known_rounds(self.plan, Grouping(**self.saved["grouping"]), folder)):
+            for part in parts:
+                if index in part.learners and folder.checkpoints(part).exists():
+                    return self._read(folder.checkpoints(part), index, int(np.searchsorted(part.learners, index)))
+        raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
+
+    def _read(self, path: Path, index: int, row: int) -> Picked:
+        checkpoints = Checkpoints(path)
+        try:
+            found = checkpoints.restore()
+        finally:
+            checkpoints.close()
+        if found is None:
+            raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
+        like = jax.eval_shape(jax.vmap(make_learner(self.plan.config).init), training_key(self.plan)[None])
+        if found.progress["layout"] != layout(like):
+            raise ValueError(f"{path} was written by another version of isjax: its arrays differ.")
+        rows = {name: x[row : row + 1] for name, x in found.rows.items()}
+        state = unpack(rows, like, found.progress["key"])
+        return Picked(index, found.update, jax.tree.map(lambda x: jax.numpy.asarray(x[0]), state))
+
+
+def open_run(folder: Path) -> Trained:
+    """Reads a run folder.
 
     Raises:
-      ValueError: there is no run, or no checkpoint that can be read.
+      ValueError: there is no run, or it is damaged.
     """
     if not store.holds_run(folder):
         raise ValueError(f"{folder} must be the folder of a run, but it holds no {store.CONFIG}.")
     saved = store.read_json(folder / store.CONFIG)
     try:
-        plan = Plan.from_json(saved)
+        plan, grouping = Plan.from_json(saved), Grouping(**saved["grouping"])
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / store.CONFIG} is damaged: {error}.") from error
-    devices = jax.local_devices()[:1]
-    population = make_population(make_learner(plan.config), plan.learners, devices=devices)
-    like = jax.eval_shape(lambda: population.init(training_key(plan), plan.hyper))
-    checkpoints = Checkpoints(folder / store.CHECKPOINTS)
-    try:
-        found = checkpoints.restore(like, device=devices[0])
-    finally:
-        checkpoints.close()
-    if found is None:
-        raise ValueError(f"{folder} has no checkpoint yet.")
-    return Restored(plan, found.update, found.state, _scores(folder))
-
-
-def pick(restored: Restored, index: int | None) -> tuple[int, LearnerState]:
-    """One learner: that of the index, or the one with the best final evaluation.
-
-    Raises:
-      ValueError: there is no such learner, or no evaluation to tell the best one.
-    """
-    learners = restored.plan.learners
-    if index is None:
-        if not restored.scores:
-            raise ValueError(f"learner must be an index from 0 to {learners - 1}: the run has no final evaluation yet.")
-        scores = [float("nan") if score is None else score for score in restored.scores]
-        index = best_learner(np.asarray(scores), jax.device_get(restored.states.alive))
-    if not 0 <= index < learners:
-        raise ValueError(f"learner must be from 0 to {learners - 1}, but it is {index}.")
-    return index, jax.tree.map(lambda x: x[index], restored.states)
-
-
-def _scores(folder: Path) -> list[Any]:
-    path = folder / store.SUMMARY
-    return store.read_json(path)["final_return"]["per_learner"] if path.exists() else []
+    rounds = known_rounds(plan, grouping, Folder(folder))
+    return Trained(folder, plan, saved, tally_of(plan, rounds, Folder(folder)))

@@ -23,11 +23,11 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-    """Event files in `folder/tensorboard`."""
+    """Event files in `folder/tensorboard`, in a folder for each part where there are several."""
 
-    def __init__(self, folder: Path, env_steps: int) -> None:
+    def __init__(self, folder: Path, env_steps: int, part: str) -> None:
         package = _package("tensorboardX", extra="tensorboard")
-        self._writer = package.SummaryWriter(str(folder / "tensorboard"), purge_step=env_steps + 1)
+        self._writer = package.SummaryWriter(str(folder / "tensorboard" / part), purge_step=env_steps + 1)
 
     def write(self, env_steps: int, scalars: dict[str, float]) -> None:
         """One event a scalar."""
@@ -40,13 +40,13 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, the same one when the run is resumed."""
+    """A run of Weights & Biases, the same one when the run is resumed; one for each part where there are several."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], part: str) -> None:
         package = _package("wandb", extra="wandb")
-        name = f"{folder.name}-{settings['id']}"
+        own = "-".join(x for x in (settings["id"], part) if x)
         self._run = package.init(
-            project="isjax", id=settings["id"], name=name, dir=str(folder), config=settings, resume="allow"
+            project="isjax", id=own, name=f"{folder.name}-{own}", dir=str(folder), config=settings, resume="allow"
         )
 
     def write(self, env_steps: int, scalars: dict[str, float]) -> None:
@@ -64,12 +64,12 @@ def check_sink(name: str) -> None:
         _package({"tensorboard": "tensorboardX", "wandb": "wandb"}[name], extra=name)
 
 
-def make_sink(name: str, folder: Path, settings: dict[str, Any], env_steps: int) -> Sink | None:
+def make_sink(name: str, folder: Path, settings: dict[str, Any], env_steps: int, part: str = "") -> Sink | None:
     """The sink of that name, going on after `env_steps`; `None` for "none"."""
     if name == "tensorboard":
-        return TensorBoard(folder, env_steps)
+        return TensorBoard(folder, env_steps, part)
     if name == "wandb":
-        return WeightsAndBiases(folder, settings)
+        return WeightsAndBiases(folder, settings, part)
     return None
 
 

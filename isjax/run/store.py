@@ -17,15 +17,11 @@ import isjax
 from isjax.learner.config import Config, Hyper
 from isjax.types import Device
 
-CONFIG, SUMMARY, METRICS, REPORT, CHECKPOINTS = (
-    "config.json",
-    "summary.json",
-    "metrics.parquet",
-    "report.html",
-    "checkpoints",
-)
+CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
+CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
 ROWS = 100
 """About how many rows a learner's table has, unless `log_every` says otherwise."""
+_NUMBERS = ("learners", "seed", "log_every", "replicas", "halvings")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
 
@@ -39,11 +35,18 @@ class Plan:
     seed: int = 0
     log_every: int = 0
     """Updates per row; 0 chooses so that there are about 100 rows."""
+    replicas: int = 0
+    """Learners of each setting, one after the other: fields of `hyper` `[L]` differ between settings, and
+    learner i draws from stream i mod replicas. 0: all learners have one setting."""
+    halvings: int = 0
+    """How often, on the way, the weaker half of the settings is given up."""
 
     def __post_init__(self) -> None:
-        for name, low in (("learners", 1), ("seed", 0), ("log_every", 0)):
+        for name, low in (("learners", 1), ("seed", 0), ("log_every", 0), ("replicas", 0), ("halvings", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, but it is {getattr(self, name)}.")
+        if self.learners % self.per_setting:
+            raise ValueError(f"replicas must divide learners, {self.learners}, but it is {self.replicas}.")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be less than 2^32, but it is {self.seed}.")
 
@@ -51,6 +54,23 @@ class Plan:
     def chunk(self) -> int:
         """Updates per row, and per call of the compiled program."""
         return self.log_every or -(-self.config.updates // ROWS)
+
+    @property
+    def per_setting(self) -> int:
+        """Learners of each setting."""
+        return self.replicas or self.learners
+
+    def streams(self, learners: np.ndarray) -> np.ndarray:
+        """The random streams that learners draw from: those of the same place in their settings share one."""
+        return learners % self.per_setting
+
+    def hyper_of(self, learners: np.ndarray) -> Hyper:
+        """The settings of some learners, an array a field."""
+        every: dict[str, Any] = {
+            name: np.broadcast_to(np.asarray(x, np.float32), (self.learners,))[learners]
+            for name, x in vars(self.hyper).items()
+        }
+        return Hyper(**every)
 
     def as_json(self) -> dict[str, Any]:
         """The plan in types that JSON knows."""
@@ -60,6 +80,8 @@ class Plan:
             "learners": self.learners,
             "seed": self.seed,
             "log_every": self.chunk,
+            "replicas": self.replicas,
+            "halvings": self.halvings,
         }
         return json.loads(json.dumps(plan))
 
@@ -75,7 +97,7 @@ class Plan:
             config, hyper = Config(**settings), Hyper(**saved["hyper"])
         except TypeError as error:
             raise ValueError(f"{CONFIG} was written by another version of isjax: {error}.") from error
-        return cls(config=config, hyper=hyper, **{name: saved[name] for name in ("learners", "seed", "log_every")})
+        return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
 
     def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
         """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
@@ -135,8 +157,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds the folder for this process; the system lets go of it however the process ends.
+def locked(path: Path, host: int = 0) -> Iterator[None]:
+    """Holds the folder for this process of a host; the system lets go of it however the process ends.
 
     Raises:
       ValueError: another process holds it.
@@ -146,7 +168,7 @@ def locked(path: Path) -> Iterator[None]:
     except ImportError:  # a system without such locks
         yield
         return
-    with (path / ".lock").open("w") as file:
+    with (path / (f".lock-{host}" if host else ".lock")).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,18 +1,37 @@
 """What a run comes down to: `summary.json`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isjax.learner import LearnerState
+from isjax.run.progress import middle_mean
 from isjax.run.store import Plan, device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
 from isjax.types import Device, Key
 
+if TYPE_CHECKING:
+    from isjax.run.tally import Tally
+
 EVALUATION = 2**32 - 1
 """Evaluation draws from `fold_in(key(seed), EVALUATION)`; learner i trains on `fold_in(key(seed), i)`."""
+
+
+def setting_scores(settings: np.ndarray, scores: np.ndarray) -> dict[int, float]:
+    """What settings are ranked by: the interquartile mean, a learner without a score counting as the worst.
+
+    Up to a quarter of a setting's learners may therefore die without a loss of rank; with more it is −∞.
+
+    Args:
+      settings: `[L]`, which setting each learner has.
+      scores: `[L]`, NaN for the dead.
+
+    Returns:
+      The score of each setting.
+    """
+    worst = np.where(np.isfinite(scores), scores, -np.inf)
+    return {int(setting): middle_mean(worst[settings == setting]) for setting in np.unique(settings)}
 
 
 def training_key(plan: Plan) -> Key:
@@ -20,24 +39,23 @@ def training_key(plan: Plan) -> Key:
     return jax.random.key(plan.seed)
 
 
-def evaluation_key(plan: Plan) -> Key:
-    """What the keys of evaluations are folded from: no learner has that number."""
-    return jax.random.fold_in(jax.random.key(plan.seed), jnp.uint32(EVALUATION))
+def evaluation_key(plan: Plan, update: int | None = None) -> Key:
+    """What the keys of the last evaluation are folded from, or of one on the way: no learner has that number."""
+    key = jax.random.fold_in(jax.random.key(plan.seed), jnp.uint32(EVALUATION))
+    return key if update in (None, plan.config.updates) else jax.random.fold_in(key, update)
 
 
-def final_return(returns: np.ndarray, alive: np.ndarray, key: Key) -> dict[str, Any]:
-    """Statistics of the last evaluation over the learners alive.
+def final_return(scores: np.ndarray, key: Key) -> dict[str, Any]:
+    """Statistics of the last evaluation over the learners that have a score.
 
     Args:
-      returns: `[L, E]`, of every episode.
-      alive: `[L]`; the others are null in `per_learner` and count nowhere.
+      scores: `[L]`, mean returns; those that are NaN are null in `per_learner` and count nowhere.
       key: of the bootstrap.
 
     Returns:
       mean, interquartile mean, its 95 % bootstrap interval (null for a single learner), and each learner's mean.
     """
-    scores = np.asarray(returns, np.float64).mean(axis=1)
-    counts = np.asarray(alive, bool) & np.isfinite(scores)
+    counts = np.isfinite(scores)
     result: dict[str, Any] = {"mean": None, "iqm": None, "ci95": None}
     if counts.any():
         counted = jnp.asarray(scores[counts], jnp.float32)
@@ -52,29 +70,23 @@ def no_return() -> dict[str, Any]:
     return {"mean": None, "iqm": None, "ci95": None, "per_learner": []}
 
 
-def deaths(state: LearnerState) -> list[dict[str, int]]:
-    """Who died, and at which update."""
-    died_at = jax.device_get(state.died_at)
-    return [{"learner": int(i), "update": int(died_at[i])} for i in np.flatnonzero(died_at >= 0)]
-
-
 def summarize(
-    plan: Plan, state: LearnerState, update: int, devices: list[Device], seconds: dict[str, float]
+    plan: Plan, tally: "Tally", update: int, devices: list[Device], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Everything but the final return and the status.
+    """Everything but the status.
 
     `env_steps_per_s` is a total: the steps of all learners while they were alive, over the seconds from the
     first chunk to the last, with the writing of rows and checkpoints and without compilation and evaluation.
     """
-    steps = int(np.sum(jax.device_get(state.update), dtype=np.int64)) * plan.config.steps_per_update
-    alive = jax.device_get(state.alive)
-    return {
+    steps = int(tally.updates.sum(dtype=np.int64)) * plan.config.steps_per_update
+    died, stopped = np.flatnonzero(tally.died_at >= 0), np.flatnonzero(tally.stopped_at >= 0)
+    summary: dict[str, Any] = {
         "environment": plan.config.env,
         "algorithm": plan.config.algorithm,
         "seed": plan.seed,
         "learners": plan.learners,
-        "alive": int(alive.sum()),
-        "died": deaths(state),
+        "alive": int(tally.alive.sum()),
+        "died": [{"learner": int(i), "update": int(tally.died_at[i])} for i in died],
         "updates": update,
         "env_steps_per_learner": update * plan.config.steps_per_update,
         "env_steps_per_s": steps / seconds["train_s"] if seconds["train_s"] > 0 else None,
@@ -82,3 +94,6 @@ def summarize(
         "device": device_name(devices),
         "versions": versions(),
     }
+    if plan.halvings:
+        summary["stopped"] = [{"learner": int(i), "update": int(tally.stopped_at[i])} for i in stopped]
+    return summary

@@ -1,35 +1,36 @@
 """The table of metrics: a row a learner and chunk, in Parquet.
 
-While a run goes on, rows are kept in parts, each complete once it has its name: `metrics/<last update>.parquet`.
-A checkpoint is written after the part that ends at its update, so that rows up to any checkpoint are on disk.
-When the run ends, the parts become the one `metrics.parquet`.
+While a run goes on, each of its parts keeps rows in files, each complete once it has its name:
+`metrics/<part>/<last update>.parquet`. A checkpoint is written after the file that ends at its update, so that rows
+up to any checkpoint are on disk. When the run ends, the files become the one `metrics.parquet`.
 """
 
+import itertools
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from isjax.run.store import METRICS, replacing
+from isjax.run.store import METRICS, ROWS_FOLDER, replacing
 
 ROWS_IN_MEMORY = 2**18
 """Rows that wait in memory for the next checkpoint, at most: about 25 MB."""
 
 
 class Table:
-    """Appends rows; at any moment, what `flush` wrote survives the process."""
+    """Appends the rows of a part; at any moment, what `flush` wrote survives the process."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._parts = folder / "metrics"
+    def __init__(self, folder: Path, learners: np.ndarray) -> None:
+        self._folder, self._learners = folder, learners
         self._waiting: list[pa.Table] = []
         self._last_update = 0
 
     def append(self, update: int, metrics: dict[str, np.ndarray]) -> None:
-        """Adds a row for each learner: `metrics` holds arrays `[L]`, measured up to `update`."""
-        self._waiting.append(rows(update, metrics))
+        """Adds a row for each learner: `metrics` holds arrays `[l]`, measured up to `update`."""
+        self._waiting.append(rows(update, self._learners, metrics))
         self._last_update = update
         if sum(len(table) for table in self._waiting) >= ROWS_IN_MEMORY:
             self.flush()
@@ -37,39 +38,68 @@ class Table:
     def flush(self) -> None:
         """Puts the rows that wait on disk."""
         if self._waiting:
-            self._parts.mkdir(exist_ok=True)
-            with replacing(self._parts / f"{self._last_update:012d}.parquet") as file:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with replacing(self._folder / f"{self._last_update:012d}.parquet") as file:
                 pq.write_table(pa.concat_tables(self._waiting), file)
             self._waiting = []
 
     def drop_after(self, update: int) -> None:
-        """Removes the parts beyond a checkpoint, whose rows will come again."""
-        for part in parts(self._folder):
-            if int(part.stem) > update:
-                part.unlink()
-
-    def merge(self, *, keep_parts: bool) -> None:
-        """Writes `metrics.parquet`, one part in memory at a time."""
-        self.flush()
-        found = parts(self._folder)
-        if found:
-            with (
-                replacing(self._folder / METRICS) as file,
-                pq.ParquetWriter(file, pq.read_schema(found[0])) as writer,
-            ):
-                for part in found:
-                    writer.write_table(pq.read_table(part))
-        if not keep_parts:
-            shutil.rmtree(self._parts, ignore_errors=True)
+        """Removes the files beyond a checkpoint, whose rows will come again."""
+        for file in _files(self._folder):
+            if int(file.stem) > update:
+                file.unlink()
 
 
-def rows(update: int, metrics: dict[str, np.ndarray]) -> pa.Table:
+def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: bool) -> None:
+    """Writes `metrics.parquet`: rows by update, then by learner.
+
+    Args:
+      folder: of the run.
+      rounds: for each round, the folder and the number of learners of each part.
+      keep: whether the files of the parts stay.
+    """
+    chunks = itertools.chain.from_iterable(_side_by_side(parts) for parts in rounds)
+    first = next(chunks, None)
+    if first is not None:
+        with replacing(folder / METRICS) as file, pq.ParquetWriter(file, first.schema) as writer:
+            for table in _joined(itertools.chain([first], chunks)):
+                writer.write_table(table)
+    if not keep:
+        shutil.rmtree(folder / ROWS_FOLDER, ignore_errors=True)
+
+
+def _side_by_side(parts: Sequence[tuple[Path, int]]) -> Iterator[pa.Table]:
+    """The rows of parts that train at the same time, chunk by chunk."""
+    for chunks in itertools.zip_longest(*(_chunks(path, learners) for path, learners in parts)):
+        yield pa.concat_tables([chunk for chunk in chunks if chunk is not None])
+
+
+def _chunks(path: Path, learners: int) -> Iterator[pa.Table]:
+    for file in _files(path):
+        table = pq.read_table(file)
+        for first in range(0, len(table), learners):
+            yield table.slice(first, learners)
+
+
+def _joined(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables large enough to be written one by one."""
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(len(each) for each in waiting) >= ROWS_IN_MEMORY:
+            yield pa.concat_tables(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def rows(update: int, learners: np.ndarray, metrics: dict[str, np.ndarray]) -> pa.Table:
     """The rows of one chunk. What there was nothing to measure of is null.
 
     `update` is that of the chunk's end for every learner; `env_steps` of a dead one stands still.
     """
     alive = metrics["alive"]
-    columns = {"learner": np.arange(len(alive), dtype=np.int32), "update": np.full(len(alive), update, np.int32)}
+    columns = {"learner": learners.astype(np.int32), "update": np.full(len(alive), update, np.int32)}
     for name in _ordered(metrics):
         x = np.asarray(metrics[name])
         if np.issubdtype(x.dtype, np.floating):
@@ -79,9 +109,9 @@ def rows(update: int, metrics: dict[str, np.ndarray]) -> pa.Table:
     return pa.table({name: pa.array(x, from_pandas=True) for name, x in columns.items()})
 
 
-def parts(folder: Path) -> list[Path]:
-    """The parts of a run that is not finished, in order."""
-    return sorted((folder / "metrics").glob("[0-9]*.parquet"))
+def _files(path: Path) -> list[Path]:
+    """The files of a part, in order."""
+    return sorted(path.glob("[0-9]*.parquet"))
 
 
 def read_metrics(folder: Path) -> pa.Table:
@@ -90,7 +120,7 @@ def read_metrics(folder: Path) -> pa.Table:
     Raises:
       ValueError: there are no rows yet, or a file is damaged.
     """
-    files = parts(folder) or [folder / METRICS]
+    files = sorted((folder / ROWS_FOLDER).glob("*/[0-9]*.parquet")) or [folder / METRICS]
     if not files[0].exists():
         raise ValueError(f"{folder} has no rows yet: {METRICS} is missing.")
     try:

@@ -1,4 +1,4 @@
-"""The host loop: compiled chunks of updates, rows and checkpoints between them, an end that can be resumed."""
+"""A run in its folder: its parts one after the other, on this host and others, and what they come to."""
 
 import contextlib
 import dataclasses
@@ -7,28 +7,29 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from isjax.learner import make_learner
 from isjax.population import make_population
 from isjax.run import store
-from isjax.run.checkpoints import Checkpoints, copy_leaves, key_implementation
+from isjax.run.checkpoints import Checkpoints, Rows
+from isjax.run.hosts import HostLost, Watch, here
+from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
+from isjax.run.programs import Programs, compile_programs, learners_that_fit
 from isjax.run.progress import Glance, glance
 from isjax.run.report import write_report
-from isjax.run.sinks import check_sink, make_sink, scalars
+from isjax.run.sinks import Sink, check_sink, make_sink
 from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, final_return, no_return, summarize, training_key
-from isjax.run.table import Table
+from isjax.run.summary import evaluation_key, final_return, no_return, summarize
+from isjax.run.table import merge
+from isjax.run.tally import tally_of
+from isjax.run.training import Around, Training
 from isjax.types import Device
-
-Chunk = tuple[int, dict[str, jax.Array]]
-"""The update that a chunk ends at, and its metrics, still being computed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,16 @@ class Options:
 
     checkpoint_every: float = 60.0
     """Seconds between checkpoints."""
+    checkpoints_kept: int = 2
+    """How many, the newest ones."""
     devices: int = 0
-    """How many devices to spread the learners over; 0 takes all."""
+    """How many devices of each host to use; 0 takes all."""
+    devices_per_learner: int = 1
+    """Over how many devices each learner's environments are spread; with all devices of all hosts, over hosts too."""
+    learners_per_group: int = 0
+    """Learners that train at once on one host; 0 takes as many as there is memory for."""
+    host_timeout: float = 60.0
+    """Seconds of silence after which another host counts as lost."""
     sink: str = "none"
     """Where curves go besides the folder: "none", "tensorboard" or "wandb"."""
     quiet: bool = False
@@ -46,14 +55,19 @@ class Options:
     command: str = ""
     """The command line that repeats the run, for its records."""
 
+    def __post_init__(self) -> None:
+        for name, low in (("checkpoints_kept", 1), ("devices_per_learner", 1), ("learners_per_group", 0)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, but it is {getattr(self, name)}.")
+
 
 class Run:
     """One run in its folder.
 
     Args:
       plan: what decides the numbers.
-      folder: where everything goes.
-      resume: go on from the newest checkpoint of the folder.
+      folder: where everything goes; with several hosts, one that all of them see.
+      resume: go on from the newest checkpoints of the folder.
       options: what does not decide the numbers.
 
     Raises:
@@ -65,166 +79,176 @@ class Run:
 
     def __init__(self, plan: Plan, folder: Path, *, resume: bool = False, options: Options | None = None) -> None:
         self.plan, self.folder, self.options = plan, folder, options or Options()
-        self.resume = resume
         check_sink(self.options.sink)
         plan.hyper.check()
         _check_folder(plan, folder, resume)
-        self._devices = _devices(self.options.devices)
-        self._population = make_population(make_learner(plan.config), plan.learners, devices=self._devices)
-        self._glance: Glance = glance(self.options.quiet)
-        self._seconds = {"compile_s": 0.0, "train_s": 0.0, "wall_s": 0.0}
-        self._update = 0
+        self._devices = _devices(self.options)
+        shared = self.options.devices_per_learner
+        make_population(make_learner(plan.config), 1, devices=self._devices, devices_per_learner=shared)
+        self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
+        self._parts = Folder(folder)
+        self._glance: Glance = glance(self.options.quiet or not self._hosts.leads)
+        self._watch = Watch(folder, self._hosts, self.options.host_timeout)
+        self._programs: dict[int, Programs] = {}
+        self._training: Training | None = None
+        self._compile_s = self._in_parts_s = 0.0
 
     def train(self) -> dict[str, Any]:
         """Trains to the end, or until it is told to stop; returns what `summary.json` holds.
 
         Raises:
           ValueError: another process trains in this folder, or no checkpoint of it can be read.
+          HostLost: another host is no longer there; the folder can be resumed.
           KeyboardInterrupt: stopped where there is nothing to write; the folder can be resumed.
         """
         self._began = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with store.locked(self.folder), contextlib.closing(self._open_checkpoints()):
-            self._write_settings()
-            self._start()
-            sink = make_sink(self.options.sink, self.folder, store.read_json(self.folder / store.CONFIG), self._steps())
-            with stopping(self._glance) as stop:
-                try:
-                    self._loop(stop, sink)
-                finally:
-                    self._glance.stop()
-                    if sink:
-                        sink.close()
-            return self._end()
+        with (
+            store.locked(self.folder, self._hosts.index),
+            self._watch.alive(),
+            stopping(self._glance) as self._asked,
+        ):
+            self._settle()
+            try:
+                finished = self._train_rounds()
+            finally:
+                self._glance.stop()
+            summary = self._end(finished)
+            self._watch.end(finished=finished)
+            return summary
 
-    def _open_checkpoints(self) -> Checkpoints:
-        self._checkpoints = Checkpoints(self.folder / store.CHECKPOINTS)
-        self._table = Table(self.folder)
-        return self._checkpoints
+    def _settle(self) -> None:
+        """The settings and the grouping, which the first host decides."""
+        path = self.folder / store.CONFIG
+        if self._hosts.leads and not path.exists():
+            store.write_json(path, self._settings(self._grouping()))
+        if not self._watch.wait(path.exists, self._asked):
+            raise KeyboardInterrupt
+        self._saved = store.read_json(path)
+        _check_same(self.plan, self._saved, self.folder)
+        self._grouped = Grouping(**self._saved["grouping"])
 
-    def _write_settings(self) -> None:
-        if not store.holds_run(self.folder):
-            settings = self.plan.as_json() | {
-                "id": uuid.uuid4().hex[:8],
-                "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "command": self.options.command,
-                "device": store.device_name(self._used_devices()),
-                "devices": len(self._used_devices()),
-                "versions": store.versions(),
-            }
-            store.write_json(self.folder / store.CONFIG, settings)
+    def _settings(self, grouping: Grouping) -> dict[str, Any]:
+        return self.plan.as_json() | {
+            "id": uuid.uuid4().hex[:8],
+            "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "command": self.options.command,
+            "device": store.device_name(self._devices),
+            "hosts": self._hosts.count,
+            "grouping": dataclasses.asdict(grouping),
+            "versions": store.versions(),
+        }
 
-    def _start(self) -> None:
-        """A state to start from, and the programs, compiled ahead."""
-        self._glance.note(f"{self.plan.learners} learners on {store.device_name(self._used_devices())}: compiling …")
-        began = time.monotonic()
-        self._state = self._population.init(training_key(self.plan), self.plan.hyper)
-        self._advance = self._population.advance.lower(self._state, jnp.int32(1)).compile()
-        self._evaluate = self._population.evaluate.lower(self._state, evaluation_key(self.plan)).compile()
-        compile_s = time.monotonic() - began
-        if self.resume:
-            self._restore()
-        self._table.drop_after(self._update)
-        self._seconds["compile_s"] += compile_s
-        self._saved = self._update
+    def _grouping(self) -> Grouping:
+        """As many learners in a part as the devices have memory for, going by the compiled programs."""
+        hosts = 1 if self._hosts.together else self._hosts.count
+        if self.options.learners_per_group:
+            return Grouping(hosts, self.options.learners_per_group)
+        share = -(-self.plan.learners // hosts)
+        fits = learners_that_fit(self._compiled(share), len(jax.local_devices()))
+        if fits is None or fits >= share:
+            return Grouping(hosts)
+        self._programs.clear()
+        self._glance.note(f"There is memory for {fits:,} learners at once: they train in groups.")
+        return Grouping(hosts, fits)
 
-    def _restore(self) -> None:
-        found = self._checkpoints.restore(self._state)
-        if found is None:
-            self._glance.note(f"{self.folder} has no checkpoint yet: starting from the beginning.")
-            return
-        for update in found.damaged:
-            self._glance.note(f"The checkpoint at update {update} is damaged; falling back to the one before.")
-        if found.progress["key"] != key_implementation(self._state):
-            raise ValueError(
-                f"The run draws from {found.progress['key']} keys, but here they are {key_implementation(self._state)}."
-            )
-        self._state, self._update = found.state, found.update
-        self._seconds = found.progress["seconds"]
-        self._glance.note(f"Resuming at update {found.update} of {self.plan.config.updates}.")
-        devices = store.read_json(self.folder / store.CONFIG)["devices"]
-        if devices != len(self._used_devices()):
-            self._glance.note(f"The run began on {devices} devices; on another number, last digits may differ.")
+    def _compiled(self, learners: int) -> Programs:
+        """The programs for so many learners, compiled where they were not yet."""
+        if learners not in self._programs:
+            self._glance.note(f"{learners:,} learners on {store.device_name(self._devices)}: compiling …")
+            programs = compile_programs(self.plan, learners, self._devices, self.options.devices_per_learner)
+            self._programs[learners] = programs
+            self._compile_s += programs.compile_s
+        return self._programs[learners]
 
-    def _loop(self, stop: Callable[[], bool], sink: Any) -> None:
-        """Dispatches the next chunk before it looks at the last one, so that device and host both work."""
-        self._glance.start(self._update, self.plan.config.updates)
-        self._clock = self._chunk_clock = time.monotonic()
-        next_save = self._clock + self.options.checkpoint_every
-        waiting: Chunk | None = None
-        while self._update < self.plan.config.updates and not stop():
-            due = waiting is not None and time.monotonic() >= next_save
-            copies = copy_leaves(self._state) if due else None
-            chunk = self._dispatch()
-            if waiting:
-                self._record(waiting, sink)
-            if waiting and copies:
-                self._save(waiting[0], copies)
-                next_save = time.monotonic() + self.options.checkpoint_every
-            waiting = chunk
-        if waiting:
-            self._record(waiting, sink)
-        if self._update > self._saved:
-            self._save(self._update, copy_leaves(self._state))
-        self._count_seconds()
+    def _train_rounds(self) -> bool:
+        """Whether it came to the end."""
+        before: list[Part] = []
+        for parts in rounds(self.plan, self._grouped, self._parts):
+            for part in self._own(parts):
+                if not self._parts.ended([part]) and not self._train_part(part, parts, before):
+                    return False
+            if not self._watch.wait(lambda parts=parts: self._parts.ended(parts), self._asked):
+                return False
+            before = parts
+        return True
 
-    def _dispatch(self) -> Chunk:
-        updates = min(self.plan.chunk, self.plan.config.updates - self._update)
-        self._state, metrics = self._advance(self._state, jnp.int32(updates))
-        self._update += updates
-        return self._update, metrics
+    def _own(self, parts: Sequence[Part]) -> list[Part]:
+        """Those of this host; learners that are spread over hosts are everybody's."""
+        return [x for i, x in enumerate(parts) if self._hosts.together or i % self._hosts.count == self._hosts.index]
 
-    def _record(self, chunk: Chunk, sink: Any) -> None:
-        update, on_device = chunk
-        metrics: dict[str, np.ndarray] = jax.device_get(on_device)
-        now = time.monotonic()
-        updates = (update - 1) % self.plan.chunk + 1
-        steps = updates * self.plan.config.steps_per_update * int(metrics["alive"].sum())
-        self._glance.show(update, steps / (now - self._chunk_clock), metrics)
-        self._chunk_clock = now
-        self._table.append(update, metrics)
-        if sink:
-            sink.write(update * self.plan.config.steps_per_update, scalars(metrics))
+    def _train_part(self, part: Part, parts: Sequence[Part], before: Sequence[Part]) -> bool:
+        """Whether it came to its end; parts of one round run the same programs."""
+        programs = self._compiled(max(len(each.learners) for each in parts))
+        if len(parts) > 1:
+            first, last = part.learners[0], part.learners[-1]
+            self._glance.note(f"Learners {first:,} to {last:,} of {self.plan.learners:,}, to update {part.stop:,}:")
+        around = Around(
+            plan=self.plan,
+            folder=self._parts,
+            hosts=self._hosts,
+            glance=self._glance,
+            make_sink=lambda env_steps: self._sink(part.name if len(parts) > 1 else "", env_steps),
+            stop=lambda: self._asked() or self._watch.lost() is not None,
+            checkpoint_every=self.options.checkpoint_every,
+            checkpoints_kept=self.options.checkpoints_kept,
+        )
+        start = (lambda: self._rows_from(before, part)) if before else None
+        self._training = Training(part, programs, around, start)
+        began, compile_s, self._compile_s = time.monotonic(), self._compile_s, 0.0
+        finished = self._training.train(compile_s=compile_s)
+        self._in_parts_s += time.monotonic() - began
+        lost = None if finished else self._watch.lost()
+        if lost:
+            raise HostLost(f"{lost} Everything up to update {self._training.update} is saved.")
+        return finished
 
-    def _save(self, update: int, copies: dict[str, jax.Array]) -> None:
-        """The rows first: whatever checkpoint is found later, the rows up to it are there."""
-        self._table.flush()
-        self._count_seconds()
-        seconds = self._seconds | {"wall_s": self._seconds["wall_s"] + time.monotonic() - self._began}
-        progress = {"key": key_implementation(self._state), "seconds": seconds}
-        self._checkpoints.save(update, copies, progress)
-        self._saved = update
+    def _sink(self, part: str, env_steps: int) -> Sink | None:
+        return make_sink(self.options.sink, self.folder, self._saved, env_steps, part) if self._hosts.writes else None
 
-    def _end(self) -> dict[str, Any]:
-        """Waits for the last checkpoint; evaluates, if there is nothing left to train."""
-        self._checkpoints.wait()
-        finished = self._update == self.plan.config.updates
-        final = self._final_return() if finished else no_return()
-        self._table.merge(keep_parts=not finished)
-        self._seconds["wall_s"] += time.monotonic() - self._began
+    def _rows_from(self, before: Sequence[Part], part: Part) -> Rows:
+        """The learners of a part, as the round before left them."""
+        found: list[Rows] = []
+        for earlier in before:
+            chosen = np.isin(earlier.learners, part.learners)
+            if chosen.any():
+                checkpoints = Checkpoints(self._parts.checkpoints(earlier))
+                saved = checkpoints.restore()
+                checkpoints.close()
+                if saved is None or saved.update != part.start:
+                    raise ValueError(f"{self._parts.checkpoints(earlier)} has lost its last checkpoint.")
+                found.append({name: x[chosen] for name, x in saved.rows.items()})
+        return {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
+
+    def _end(self, finished: bool) -> dict[str, Any]:
+        """The summary, which the first host writes once all parts are there."""
+        if not self._hosts.leads:
+            if finished and self._watch.wait(lambda: is_finished(self.folder), self._asked):
+                return store.read_json(self.folder / store.SUMMARY)
+            return {"status": "interrupted"}
+        known = known_rounds(self.plan, self._grouped, self._parts)
+        merge(
+            self.folder,
+            [[(self._parts.metrics(part), len(part.learners)) for part in parts] for parts in known],
+            keep=not finished,
+        )
+        tally = tally_of(self.plan, known, self._parts, self._training)
+        scores = tally.scores
         summary: dict[str, Any] = {"status": "finished" if finished else "interrupted"}
-        summary |= summarize(self.plan, self._state, self._update, self._used_devices(), self._seconds)
-        summary["final_return"] = final
+        outside = time.monotonic() - self._began - self._in_parts_s
+        seconds = tally.seconds | {"wall_s": tally.seconds["wall_s"] + outside}
+        update = self.plan.config.updates if finished else self._training.update if self._training else 0
+        summary |= summarize(self.plan, tally, update, self._used_devices(), seconds)
+        key = evaluation_key(self.plan)
+        summary["final_return"] = final_return(scores, key) if finished else no_return()
         store.write_json(self.folder / store.SUMMARY, summary)
         if finished:
             write_report(self.folder)
         return summary
 
-    def _final_return(self) -> dict[str, Any]:
-        key = evaluation_key(self.plan)
-        evaluation = jax.device_get(self._evaluate(self._state, key))
-        return final_return(evaluation.episode_return, jax.device_get(self._state.alive), key)
-
-    def _count_seconds(self) -> None:
-        now = time.monotonic()
-        self._seconds = self._seconds | {"train_s": self._seconds["train_s"] + now - self._clock}
-        self._clock = now
-
-    def _steps(self) -> int:
-        return self._update * self.plan.config.steps_per_update
-
     def _used_devices(self) -> list[Device]:
-        return list(self._population.mesh.devices.flat)
+        used = [programs.devices for programs in self._programs.values()]
+        return max(used, key=len) if used else self._devices
 
 
 @contextlib.contextmanager
@@ -264,14 +288,25 @@ def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
     if not resume and store.holds_run(folder):
         raise ValueError(f"out must not hold another run, but {folder} does; resume goes on with it.")
     if resume:
-        different = plan.difference(store.read_json(folder / store.CONFIG))
-        if different:
-            name, saved, here = different
-            raise ValueError(f"{name} must be {saved} to resume the run in {folder}, but it is {here}.")
+        _check_same(plan, store.read_json(folder / store.CONFIG), folder)
 
 
-def _devices(count: int) -> list[Device]:
+def _check_same(plan: Plan, saved: dict[str, Any], folder: Path) -> None:
+    different = plan.difference(saved)
+    if different:
+        name, there, here = different
+        raise ValueError(f"{name} must be {there} to resume the run in {folder}, but it is {here}.")
+
+
+def _devices(options: Options) -> list[Device]:
     devices = jax.local_devices()
-    if not 0 <= count <= len(devices):
-        raise ValueError(f"devices must be at most {len(devices)}, or 0 for all of them, but it is {count}.")
-    return devices[: count or len(devices)]
+    if not 0 <= options.devices <= len(devices):
+        raise ValueError(f"devices must be at most {len(devices)}, or 0 for all of them, but it is {options.devices}.")
+    if options.devices_per_learner <= len(devices):
+        return devices[: options.devices or len(devices)]
+    if options.devices or options.devices_per_learner != len(jax.devices()):
+        raise ValueError(
+            f"devices_per_learner must divide the {len(devices)} devices of a host, or be all {len(jax.devices())} "
+            f"devices of all hosts, but it is {options.devices_per_learner}."
+        )
+    return jax.devices()

@@ -1,0 +1,231 @@
+"""The settings of a sweep: a grid, random draws, and which of them one compiled program can hold."""
+
+import dataclasses
+import difflib
+import itertools
+import math
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from isjax.learner.config import Config, Hyper
+from isjax.run.store import Plan
+
+CONFIG_FIELDS = {
+    field.name: kind
+    for field, kind in zip(dataclasses.fields(Config), typing.get_type_hints(Config).values(), strict=True)
+}
+HYPER_FIELDS = tuple(field.name for field in dataclasses.fields(Hyper))
+Values = dict[str, Any]
+"""Of the fields that differ between settings."""
+
+
+class Draw(NamedTuple):
+    """A random number."""
+
+    scale: Literal["uniform", "log"]
+    low: float
+    high: float
+
+    def sample(self, generator: np.random.Generator) -> float:
+        """One number, with no more digits than a command line likes."""
+        if self.scale == "log":
+            x = math.exp(generator.uniform(math.log(self.low), math.log(self.high)))
+        else:
+            x = generator.uniform(self.low, self.high)
+        return float(f"{x:.6g}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """What varies."""
+
+    vary: dict[str, tuple[Any, ...]]
+    """Values of a grid."""
+    draw: dict[str, Draw]
+    draws: int = 1
+    """How often the fields of `draw` are drawn; each time for the whole grid."""
+
+    def settings(self, seed: int) -> list[Values]:
+        """Every setting, the last field of the grid changing fastest."""
+        generator = np.random.default_rng(seed)
+        drawn = [{name: draw.sample(generator) for name, draw in self.draw.items()} for _ in range(self.draws)]
+        grid = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
+        return [point | numbers for point in grid for numbers in drawn]
+
+
+class Group(NamedTuple):
+    """Settings that one compiled program holds."""
+
+    plan: Plan
+    settings: list[int]
+    """Their numbers, in the order of the plan's learners."""
+
+
+Base = Callable[[str, str], tuple[Config, Hyper]]
+"""What settings start from, by environment and algorithm."""
+
+
+def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[str, int]) -> list[Group]:
+    """Settings by the programs that they need: those that differ in numbers of `Hyper` alone share one.
+
+    Args:
+      settings: what differs.
+      base: the rest.
+      config: environment and algorithm where they do not differ.
+      numbers: `learners` of each setting, and the other numbers of a `Plan`.
+
+    Raises:
+      ValueError: a setting is impossible.
+    """
+    by_program: dict[Config, list[tuple[int, Hyper]]] = {}
+    for number, values in enumerate(settings):
+        program, hyper = _complete(values, base, config)
+        by_program.setdefault(program, []).append((number, hyper))
+    replicas = numbers["learners"]
+    groups = []
+    for program, members in by_program.items():
+        hyper = {
+            name: _repeated([float(getattr(hyper, name)) for _, hyper in members], replicas) for name in HYPER_FIELDS
+        }
+        learners = replicas * len(members)
+        plan = Plan(config=program, hyper=Hyper(**hyper), **numbers | {"learners": learners, "replicas": replicas})
+        groups.append(Group(plan, [number for number, _ in members]))
+    return groups
+
+
+def _complete(values: Values, base: Base, config: Config) -> tuple[Config, Hyper]:
+    program, hyper = base(values.get("env", config.env), values.get("algorithm", config.algorithm))
+    program = dataclasses.replace(program, **{name: x for name, x in values.items() if name in CONFIG_FIELDS})
+    hyper = dataclasses.replace(hyper, **{name: x for name, x in values.items() if name in HYPER_FIELDS})
+    hyper.check()
+    return program, hyper
+
+
+def _repeated(values: list[float], replicas: int) -> Any:
+    return values[0] if len(set(values)) == 1 else np.repeat(values, replicas)
+
+
+def read_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """`NAME=VALUE,VALUE,…` each.
+
+    Raises:
+      ValueError: a field is unknown or cannot vary, or a value is not one of it.
+
+    >>> read_vary(["learning_rate=1e-3,1e-2", "torso=64,64x64"])
+    {'learning_rate': (0.001, 0.01), 'torso': ((64,), (64, 64))}
+    """
+    found: dict[str, tuple[Any, ...]] = {}
+    for text in texts:
+        name, values = _split(text, "vary", "NAME=VALUE,VALUE,…")
+        read = tuple(read_value(name, value) for value in values.split(",") if value)
+        if not read or len(set(read)) < len(read):
+            raise ValueError(f"vary must give {name} different values, but it is {text!r}.")
+        if name in found:
+            raise ValueError(f"vary must name each field once, but {name} is there twice.")
+        found[name] = read
+    return found
+
+
+def read_draws(texts: Sequence[str]) -> dict[str, Draw]:
+    """`NAME=SCALE:LOW:HIGH` each, the scale being uniform or log.
+
+    Raises:
+      ValueError: a field is unknown or cannot be drawn, or the range is none.
+
+    >>> read_draws(["learning_rate=log:1e-4:1e-2"])
+    {'learning_rate': Draw(scale='log', low=0.0001, high=0.01)}
+    """
+    found = {}
+    for text in texts:
+        name, values = _split(text, "draw", "NAME=SCALE:LOW:HIGH")
+        if name in CONFIG_FIELDS:
+            raise ValueError(
+                f"draw cannot take {name}: every value of it is a program of its own, so name the values with vary."
+            )
+        scale, *ends = values.split(":")
+        try:
+            low, high = (float(end) for end in ends)
+        except ValueError:
+            low = high = math.nan
+        if scale not in ("uniform", "log") or not low < high or (scale == "log" and low <= 0):
+            raise ValueError(
+                f"draw must be NAME=uniform:LOW:HIGH, or NAME=log:LOW:HIGH with LOW above 0, but it is {text!r}."
+            )
+        found[name] = Draw(scale, low, high)  # type: ignore[arg-type]
+    return found
+
+
+def read_value(name: str, text: str) -> Any:
+    """A value of a field, as a command line gives it; widths of `torso` are joined by x."""
+    if name in HYPER_FIELDS:
+        return _number(float, name, text)
+    kind = CONFIG_FIELDS[name]
+    if typing.get_origin(kind) is Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but it is {text!r}.")
+        return text
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, but it is {text!r}.")
+        return text == "true"
+    if typing.get_origin(kind) is tuple:
+        if typing.get_args(kind)[0] is int:
+            return tuple(_number(int, name, width) for width in text.split("x"))
+        return tuple(text.split("+"))
+    return text if kind is str else _number(kind, name, text)
+
+
+def as_text(x: Any) -> str:
+    """A value as `read_value` reads it."""
+    if isinstance(x, bool):
+        return str(x).lower()
+    if isinstance(x, tuple | list):
+        return ("x" if all(isinstance(each, int) for each in x) else "+").join(str(each) for each in x)
+    return f"{x:g}" if isinstance(x, float) and float(f"{x:g}") == x else str(x)
+
+
+def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[str]:
+    """The flags by which a setting differs from where `isjax train` starts."""
+    flags = ["--env", config.env]
+    if config.algorithm != Config.algorithm:
+        flags += ["--algorithm", config.algorithm]
+    for here, there in ((config, base[0]), (hyper, base[1])):
+        for field in dataclasses.fields(here):
+            x, start = getattr(here, field.name), getattr(there, field.name)
+            if field.name in ("env", "algorithm") or x == start:
+                continue
+            flag = "--" + field.name.rstrip("_").replace("_", "-")
+            if isinstance(x, bool):
+                flags.append(flag if x else flag.replace("--", "--no-", 1))
+            else:
+                flags += [flag, *(as_text(each) for each in (x if isinstance(x, tuple) else (x,)))]
+    return flags
+
+
+def _split(text: str, flag: str, form: str) -> tuple[str, str]:
+    name, equals, values = text.partition("=")
+    name = name.strip().replace("-", "_")
+    name = "lambda_" if name == "lambda" else name
+    if not equals:
+        raise ValueError(f"{flag} must be {form}, but it is {text!r}.")
+    if name in ("learners", "seed"):
+        raise ValueError(
+            f"{flag} cannot take {name}: every setting has the same learners, each a seed of its own; their number "
+            "is --learners."
+        )
+    if name not in CONFIG_FIELDS and name not in HYPER_FIELDS:
+        near = difflib.get_close_matches(name, [*CONFIG_FIELDS, *HYPER_FIELDS], n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        raise ValueError(f"{flag} must name a field of Config or Hyper, but it is {name!r}{hint}")
+    return name, values
+
+
+def _number(kind: type, name: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        allowed = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {allowed}, but it is {text!r}.") from None

@@ -1,0 +1,266 @@
+"""A sweep: groups of settings, each a run of its own; one table, one ranking."""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from isjax.learner.config import Hyper
+from isjax.learner.defaults import defaults
+from isjax.run import store
+from isjax.run.parts import Folder, Grouping, known_rounds
+from isjax.run.progress import number, rate
+from isjax.run.settings import Group, Values, as_flags, as_text
+from isjax.run.store import Plan
+from isjax.run.summary import evaluation_key, setting_scores
+from isjax.run.tally import Tally, tally_of
+from isjax.run.train import Options, Run, is_finished
+from isjax.stats import bootstrap_interval, interquartile_mean
+
+SWEEP, LEARNERS = "sweep.json", "learners.parquet"
+SHOWN = 10
+"""Settings that are printed, the best ones."""
+
+
+class Sweep:
+    """One sweep in its folder.
+
+    Args:
+      settings: what differs, setting by setting.
+      groups: the runs that they make.
+      folder: where everything goes; each group has a run folder in it.
+      resume: go on where it stopped.
+      options: of every run.
+
+    Raises:
+      ValueError: the folder holds something else, or a run is impossible.
+    """
+
+    def __init__(
+        self, settings: Sequence[Values], groups: Sequence[Group], folder: Path, *, resume: bool, options: Options
+    ) -> None:
+        self._settings, self._groups, self._folder, self._options = settings, groups, folder, options
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"out must be a folder, but {folder} is a file.")
+        if not resume and ((folder / SWEEP).exists() or store.holds_run(folder)):
+            raise ValueError(f"out must not hold another run or sweep, but {folder} does; resume goes on with it.")
+        self._runs = [self._run(number) for number in range(len(groups))]
+
+    def train(self) -> dict[str, Any]:
+        """Trains what is not trained yet; returns what `summary.json` holds."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0 and not (self._folder / SWEEP).exists():
+            store.write_json(self._folder / SWEEP, as_json(self._settings, self._groups, self._options.command))
+        for run in self._runs:
+            if not is_finished(run.folder) and run.train()["status"] != "finished":
+                return {"status": "interrupted"}
+        if jax.process_index() == 0:
+            write_results(self._folder)
+        return store.read_json(self._folder / store.SUMMARY)
+
+    def _run(self, number: int) -> Run:
+        folder = group_folder(self._folder, number)
+        return Run(self._groups[number].plan, folder, resume=store.holds_run(folder), options=self._options)
+
+
+def group_folder(folder: Path, number: int) -> Path:
+    """The run folder of a group."""
+    return folder / f"group-{number}"
+
+
+def holds_sweep(folder: Path) -> bool:
+    """Whether a sweep was started in this folder."""
+    return (folder / SWEEP).exists()
+
+
+def as_json(settings: Sequence[Values], groups: Sequence[Group], command: str) -> dict[str, Any]:
+    """What `sweep.json` holds."""
+    return {
+        "command": command,
+        "settings": [{name: as_text(x) for name, x in values.items()} for values in settings],
+        "groups": [{"settings": group.settings, "plan": group.plan.as_json()} for group in groups],
+    }
+
+
+def read_sweep(folder: Path) -> tuple[list[Values], list[Group]]:
+    """The settings, as text, and the groups of a sweep's folder.
+
+    Raises:
+      ValueError: there is none, or it is damaged.
+    """
+    if not holds_sweep(folder):
+        raise ValueError(f"{folder} must be the folder of a sweep, but it holds no {SWEEP}.")
+    saved = store.read_json(folder / SWEEP)
+    try:
+        return saved["settings"], [Group(Plan.from_json(each["plan"]), each["settings"]) for each in saved["groups"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / SWEEP} is damaged: {error}.") from error
+
+
+def write_results(folder: Path) -> None:
+    """Writes the table of learners, and the ranking, from the runs of a sweep that is finished."""
+    settings, groups = read_sweep(folder)
+    tallies = [_tally(group_folder(folder, number), group.plan) for number, group in enumerate(groups)]
+    tables = [
+        _learners(number, group, tally, settings)
+        for number, (group, tally) in enumerate(zip(groups, tallies, strict=True))
+    ]
+    table = pa.concat_tables(tables).sort_by([("setting", "ascending"), ("stream", "ascending")])
+    with store.replacing(folder / LEARNERS) as file:
+        pq.write_table(table, file)
+    ranked = rank([row for each in zip(groups, tallies, strict=True) for row in _setting_rows(*each, settings)])
+    runs = [store.read_json(group_folder(folder, number) / store.SUMMARY) for number in range(len(groups))]
+    summary = {
+        "status": "finished",
+        "learners": sum(run["learners"] for run in runs),
+        "alive": sum(run["alive"] for run in runs),
+        **{name: sum(run[name] for run in runs) for name in ("compile_s", "train_s", "wall_s")},
+        "env_steps_per_s": _rate(groups, tallies, runs),
+        "device": runs[0]["device"],
+        "versions": store.versions(),
+        "settings": ranked,
+    }
+    store.write_json(folder / store.SUMMARY, summary)
+
+
+def rank(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Settings, the best first: those that went further before those given up on the way.
+
+    A learner that died counts as the worst, so that a setting may lose a quarter of its learners and no rank.
+    """
+    order = sorted(rows, key=lambda row: (-row["share"], -row["score"], row["setting"]))
+    return [
+        {"rank": i + 1} | {k: x for k, x in row.items() if k not in ("share", "score")} for i, row in enumerate(order)
+    ]
+
+
+def train_command(plan: Plan, place: int) -> str:
+    """The line that repeats one setting of a group, learner by learner."""
+    hyper = {name: float(x[place * plan.per_setting]) for name, x in _arrays(plan).items()}
+    flags = as_flags(plan.config, Hyper(**hyper), defaults(plan.config.env, plan.config.algorithm))
+    return shlex.join(["isjax", "train", *flags, "--learners", str(plan.per_setting), "--seed", str(plan.seed)])
+
+
+def print_sweep(summary: dict[str, Any], folder: Path) -> None:
+    """The best settings, and how to go on with the first."""
+    ranked = summary["settings"]
+    names = list(ranked[0]["values"])
+    title = f"{len(ranked):,} settings, {summary['learners']:,} learners"
+    table = Table(title=title, title_justify="left")
+    for name in ("", *names, "IQM return", "95 % interval", "alive"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in ranked[:SHOWN]:
+        low, high = row["ci95"] or (None, None)
+        values = [str(row["values"][name]) for name in names]
+        given_up = f"  (to update {row['updates']:,})" if row["given_up"] else ""
+        table.add_row(
+            str(row["rank"]),
+            *values,
+            number(row["iqm"]) + given_up,
+            f"{number(low)} to {number(high)}" if low is not None else "—",
+            f"{row['alive']} of {row['learners']}",
+        )
+    console = Console()
+    console.print(table, highlight=False)
+    if len(ranked) > SHOWN:
+        print(f"The first {SHOWN} of {len(ranked):,}; all of them are in {folder / store.SUMMARY}.")
+    print(f"{rate(summary['env_steps_per_s'])} steps/s over all learners; a row a learner: {folder / LEARNERS}")
+    print(f"The first one again: {ranked[0]['train']}")
+    if len(ranked) > 1:
+        print("Being chosen flatters it: for what it is worth, add another --seed.")
+
+
+def _tally(folder: Path, plan: Plan) -> Tally:
+    grouping = Grouping(**store.read_json(folder / store.CONFIG)["grouping"])
+    return tally_of(plan, known_rounds(plan, grouping, Folder(folder)), Folder(folder))
+
+
+def _learners(number: int, group: Group, tally: Tally, settings: Sequence[Values]) -> pa.Table:
+    """A row a learner."""
+    plan = group.plan
+    learners = np.arange(plan.learners)
+    setting = np.asarray(group.settings)[learners // plan.per_setting]
+    steps = plan.config.steps_per_update
+    columns: dict[str, Any] = {
+        "setting": setting,
+        "group": np.full(plan.learners, number),
+        "learner": learners,
+        "stream": plan.streams(learners),
+    }
+    for name in settings[0]:
+        arrays = _arrays(plan)
+        columns[name] = arrays[name] if name in arrays else [settings[i][name] for i in setting]
+    columns |= {
+        "return": pa.array(tally.last_scores, from_pandas=True),
+        "env_steps": np.where(tally.evaluated_at >= 0, tally.evaluated_at, 0) * steps,
+        "alive": tally.alive,
+        "died_at": tally.died_at,
+        "stopped_at": tally.stopped_at,
+    }
+    return pa.table(columns)
+
+
+def _setting_rows(group: Group, tally: Tally, settings: Sequence[Values]) -> list[dict[str, Any]]:
+    """What the ranking says of each setting of a group."""
+    plan = group.plan
+    place = np.arange(plan.learners) // plan.per_setting
+    scores = setting_scores(place, tally.last_scores)
+    by_setting = tally.last_scores.reshape(-1, plan.per_setting)
+    iqm, low, high = _middles(by_setting, plan)
+    rows = []
+    for i, setting in enumerate(group.settings):
+        here = place == i
+        rows.append(
+            {
+                "setting": setting,
+                "values": settings[setting],
+                "iqm": iqm[i],
+                "ci95": [low[i], high[i]] if plan.per_setting > 1 and np.isfinite(low[i]) else None,
+                "learners": plan.per_setting,
+                "alive": int(tally.alive[here].sum()),
+                "updates": int(tally.evaluated_at[here][0]),
+                "given_up": bool(tally.stopped_at[here][0] >= 0),
+                "train": train_command(plan, i),
+                "share": tally.evaluated_at[here][0] / plan.config.updates,
+                "score": scores[i],
+            }
+        )
+    return rows
+
+
+def _middles(scores: np.ndarray, plan: Plan) -> tuple[list[float], list[float], list[float]]:
+    """Interquartile means of settings `[S, R]` over the learners that have a score, and their intervals."""
+    found = np.full((3, len(scores)), np.nan)
+    finite = np.isfinite(scores)
+    for count in np.unique(finite.sum(axis=1)):
+        alike = np.flatnonzero(finite.sum(axis=1) == count)
+        if count:
+            x = jnp.asarray(np.stack([scores[i][finite[i]] for i in alike], axis=1), jnp.float32)
+            found[0, alike] = interquartile_mean(x)
+            if count > 1:
+                found[1:, alike] = np.stack(bootstrap_interval(evaluation_key(plan), x, interquartile_mean))
+    return tuple(x.tolist() for x in found)  # type: ignore[return-value]
+
+
+def _rate(groups: Sequence[Group], tallies: Sequence[Tally], runs: Sequence[dict[str, Any]]) -> float | None:
+    pairs = zip(groups, tallies, strict=True)
+    steps = sum(int(tally.updates.sum()) * group.plan.config.steps_per_update for group, tally in pairs)
+    seconds = sum(run["train_s"] for run in runs)
+    return steps / seconds if seconds > 0 else None
+
+
+def _arrays(plan: Plan) -> dict[str, np.ndarray]:
+    """Every field of `Hyper`, an entry a learner."""
+    return {
+        name: np.broadcast_to(np.asarray(x, float), (plan.learners,))
+        for name, x in ((field.name, getattr(plan.hyper, field.name)) for field in dataclasses.fields(plan.hyper))
+    }

@@ -1,0 +1,74 @@
+"""What every learner of a run came to, from the outcomes of its parts."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from isjax.run.parts import Folder, Outcome, Part
+from isjax.run.store import Plan
+from isjax.run.training import Training
+
+SECONDS = ("compile_s", "train_s", "wall_s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """All learners of a run as their last parts left them, arrays `[L]`."""
+
+    last_scores: np.ndarray
+    """Mean returns of the last evaluation; NaN for the dead, and where there was none yet."""
+    evaluated_at: np.ndarray
+    """The update of that evaluation; −1 where there was none yet."""
+    alive: np.ndarray
+    died_at: np.ndarray
+    """The update at which a learner died; −1 if it lives."""
+    updates: np.ndarray
+    """Updates made while alive."""
+    stopped_at: np.ndarray
+    """The update at which a learner's setting was given up; −1 if it was not."""
+    seconds: dict[str, float]
+    """Those of the host that took longest; compiling, training, and all that belongs to parts."""
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Those of the last scores that are final: NaN for learners given up on the way."""
+        return np.where(self.stopped_at < 0, self.last_scores, np.nan)
+
+
+def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, training: Training | None = None) -> Tally:
+    """Reads the outcomes of all parts that have ended; `training` is one that has not."""
+    count = plan.learners
+    found = Tally(
+        last_scores=np.full(count, np.nan),
+        evaluated_at=np.full(count, -1),
+        alive=np.ones(count, bool),
+        died_at=np.full(count, -1),
+        updates=np.zeros(count, np.int64),
+        stopped_at=np.full(count, -1),
+        seconds={},
+    )
+    by_host: dict[int, np.ndarray] = {}
+    for number, parts in enumerate(rounds):
+        if number:
+            going_on = np.concatenate([part.learners for part in parts])
+            found.stopped_at[np.setdiff1d(np.flatnonzero(found.stopped_at < 0), going_on)] = parts[0].start
+        for part in parts:
+            if folder.ended([part]):
+                outcome = Outcome.load(folder.outcome(part))
+                _enter(found, part, outcome)
+                spent = np.array([getattr(outcome, name) for name in SECONDS])
+                by_host[outcome.host] = by_host.get(outcome.host, np.zeros(len(SECONDS))) + spent
+    if training and not folder.ended([training.part]):
+        for name, x in training.tally.items():
+            getattr(found, name)[training.part.learners] = x
+        spent = np.array([training.seconds[name] for name in SECONDS])
+        by_host[training.host] = by_host.get(training.host, np.zeros(len(SECONDS))) + spent
+    longest = max(by_host.values(), key=lambda spent: spent[-1], default=np.zeros(len(SECONDS)))
+    return dataclasses.replace(found, seconds=dict(zip(SECONDS, longest.tolist(), strict=True)))
+
+
+def _enter(found: Tally, part: Part, outcome: Outcome) -> None:
+    here = part.learners
+    found.last_scores[here], found.evaluated_at[here] = outcome.scores, part.stop
+    found.alive[here], found.died_at[here], found.updates[here] = outcome.alive, outcome.died_at, outcome.updates

@@ -1,0 +1,186 @@
+"""The flags of `isjax train` and `isjax sweep`, and the settings that they start from."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from isjax.learner.config import Config, Hyper
+from isjax.run.flags import BadArguments, in_flags, peek
+from isjax.run.settings import as_text
+
+_On = tyro.conf.FlagCreatePairsOff[bool]
+_Several = tyro.conf.UseAppendAction[list[str]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunFlags:
+    """How many learners, and what is kept of them."""
+
+    learners: int = 64
+    """Learners of the population, all in one compiled program."""
+    seed: int = 0
+    """Everything random follows from it."""
+    out: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: runs/ENV-ALGORITHM-SEED)")] = ""
+    """Run folder: settings, table of metrics, checkpoints, summary, page."""
+    resume: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
+    """Go on with the run in --out, exactly as if it had not stopped. Settings that are left out are its own."""
+    log_every: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: so that there are about 100 rows)")] = 0
+    """Updates per row of the table of metrics, and between looks at the clock or at Ctrl-C."""
+    checkpoint_every: float = 60.0
+    """Seconds between checkpoints; 0 writes one for every row of the table."""
+    checkpoints_kept: int = 2
+    """The newest ones; older ones are removed."""
+    learners_per_group: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: as memory allows)")] = 0
+    """Learners that train at once on one host; groups train one after the other."""
+    devices: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: all)")] = 0
+    """Devices to spread the learners over; on a CPU, a core each."""
+    devices_per_learner: int = 1
+    """Devices that share each learner's environments, and reduce its gradient."""
+    compilation_cache: Annotated[str, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none)")] = ""
+    """Keep compiled programs here: a run like an earlier one starts without compiling."""
+    sink: Literal["none", "tensorboard", "wandb"] = "none"
+    """Where curves go besides the run folder."""
+    quiet: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
+    """Say nothing unless it fails."""
+    debug: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
+    """Show the traceback of a run that fails."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HostFlags:
+    """Several hosts at one run; --out is a folder that all of them see."""
+
+    distributed: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
+    """Join the other processes. SLURM, Open MPI, Kubernetes and TPUs say where they are; elsewhere give the next
+    three."""
+    coordinator: Annotated[str, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")] = ""
+    """Where the first process listens."""
+    processes: Annotated[int, tyro.conf.arg(help_behavior_hint="")] = 0
+    """How many there are."""
+    process: Annotated[int, tyro.conf.arg(help_behavior_hint="")] = -1
+    """Which one this is, from 0."""
+    host_timeout: float = 60.0
+    """Seconds of silence after which another host counts as lost, and this one stops."""
+
+
+# A flag cannot end in an underscore, as the field that would be a keyword does.
+HyperFlags = dataclasses.make_dataclass(
+    "HyperFlags", [("lambda_", Annotated[float, tyro.conf.arg(name="lambda")])], bases=(Hyper,), frozen=True
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainFlags:
+    """Train a population of learners, and keep what they did in a folder.
+
+    Defaults are those of the chosen --env and --algorithm.
+    """
+
+    run: RunFlags
+    hosts: HostFlags
+    program: Config
+    """What is learned and how; fixed when the program is compiled."""
+    learning: HyperFlags  # type: ignore[valid-type]
+    """Numbers of the learning rule."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepFlags:
+    """Train every combination of settings, each with the same learners, and rank them.
+
+    Numbers of the learning rule share one compiled program; every other field makes a program a value. All other
+    flags are those of isjax train, and hold for every setting.
+    """
+
+    vary: Annotated[_Several, tyro.conf.arg(metavar="NAME=VALUE,VALUE,...", help_behavior_hint="(repeatable)")] = (
+        dataclasses.field(default_factory=list)
+    )
+    """Values of a field; of several fields, the grid is trained."""
+    draw: Annotated[_Several, tyro.conf.arg(metavar="NAME=SCALE:LOW:HIGH", help_behavior_hint="(repeatable)")] = (
+        dataclasses.field(default_factory=list)
+    )
+    """Random values of a field, SCALE being uniform or log."""
+    draws: int = 1
+    """How often they are drawn; each time for the whole grid."""
+    halvings: int = 0
+    """How often, on the way, the weaker half of a program's settings is given up: with 2, after 1/4 and 1/2."""
+    file: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
+    """TOML with the same names: flags at the top, lists in [vary], {scale, low, high} in [draw]."""
+    run: RunFlags
+    hosts: HostFlags
+    program: Config
+    """What is learned and how; fixed when the program is compiled."""
+    learning: HyperFlags  # type: ignore[valid-type]
+    """Numbers of the learning rule."""
+
+
+def starting_point(argv: list[str], env: str | None = None, algorithm: str | None = None) -> TrainFlags:
+    """Defaults of the environment and algorithm that are asked for."""
+    from isjax.learner.defaults import defaults
+
+    env = env or peek(argv, "--env") or Config.env
+    algorithm = algorithm or peek(argv, "--algorithm") or Config.algorithm
+    try:
+        config, hyper = defaults(env, algorithm)
+    except ValueError as error:
+        raise BadArguments(in_flags(str(error), TrainFlags)) from error
+    return TrainFlags(run=RunFlags(), hosts=HostFlags(), program=config, learning=HyperFlags(**vars(hyper)))
+
+
+def saved_settings(argv: list[str]) -> TrainFlags:
+    """Those of the run to resume."""
+    from isjax.run.store import CONFIG, Plan, read_json
+
+    out = peek(argv, "--out")
+    if not out:
+        raise BadArguments("--resume needs --out, the folder of the run.")
+    try:
+        plan = Plan.from_json(read_json(Path(out) / CONFIG))
+    except (ValueError, KeyError) as error:
+        raise BadArguments(f"--resume: {error}") from error
+    if plan.replicas:
+        raise BadArguments(f"--resume: {out} is part of a sweep: isjax sweep --resume goes on with that.")
+    run = RunFlags(learners=plan.learners, seed=plan.seed, log_every=plan.log_every)
+    return TrainFlags(run=run, hosts=HostFlags(), program=plan.config, learning=HyperFlags(**vars(plan.hyper)))
+
+
+def from_file(argv: list[str]) -> list[str]:
+    """The arguments with those of `--file` before them, so that the command line has the last word."""
+    path = peek(argv, "--file")
+    if path is None:
+        return argv
+    try:
+        found = tomllib.loads(Path(path).read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise BadArguments(f"--file cannot be read: {error}") from error
+    tables = {name: found.pop(name, {}) for name in ("vary", "draw")}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise BadArguments(f"--file: {name} must be a table, [{name}].")
+    flags: list[str] = []
+    for name, x in found.items():
+        flag = "--" + name.rstrip("_").replace("_", "-")
+        if isinstance(x, bool):
+            flags += [flag] if x else []
+        else:
+            flags += [flag, *(str(each) for each in (x if isinstance(x, list) else [x]))]
+    for name, x in tables["vary"].items():
+        flags += ["--vary", f"{name}={_listed(name, x)}"]
+    for name, x in tables["draw"].items():
+        flags += ["--draw", f"{name}={_drawn(name, x)}"]
+    return [*flags, *argv]
+
+
+def _listed(name: str, values: Any) -> str:
+    if not isinstance(values, list):
+        raise BadArguments(f"--file: vary.{name} must be a list of values, but it is {values!r}.")
+    return ",".join(as_text(tuple(x) if isinstance(x, list) else x) for x in values)
+
+
+def _drawn(name: str, x: Any) -> str:
+    if not isinstance(x, dict) or set(x) != {"scale", "low", "high"}:
+        raise BadArguments(f"--file: draw.{name} must have scale, low and high, but it is {x!r}.")
+    return f"{x['scale']}:{x['low']}:{x['high']}"

@@ -1,0 +1,217 @@
+"""One part of a run: the loop of compiled chunks, rows and checkpoints between them."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isjax.run.checkpoints import Checkpoints, Rows
+from isjax.run.hosts import Hosts
+from isjax.run.parts import Folder, Outcome, Part
+from isjax.run.programs import Programs
+from isjax.run.progress import Glance
+from isjax.run.sinks import Sink, scalars
+from isjax.run.store import Plan
+from isjax.run.summary import evaluation_key, training_key
+from isjax.run.table import Table
+
+Chunk = tuple[int, dict[str, jax.Array]]
+"""The update that a chunk ends at, and its metrics, still being computed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Around:
+    """What a part needs of its run."""
+
+    plan: Plan
+    folder: Folder
+    hosts: Hosts
+    glance: Glance
+    make_sink: Callable[[int], Sink | None]
+    """From the environment steps that were made already."""
+    stop: Callable[[], bool]
+    checkpoint_every: float
+    checkpoints_kept: int
+
+
+class Training:
+    """Trains one part to its end, or until it is told to stop.
+
+    Args:
+      part: who, and from where to where.
+      programs: for at least as many learners.
+      around: the run.
+      start: reads the learners' rows, if they come from earlier parts.
+    """
+
+    def __init__(self, part: Part, programs: Programs, around: Around, start: Callable[[], Rows] | None) -> None:
+        self.part, self.host = part, around.hosts.index
+        self._part, self._programs, self._around, self._start_rows = part, programs, around, start
+        self._plan = around.plan
+        self._seconds = {"compile_s": 0.0, "train_s": 0.0, "wall_s": 0.0}
+        self._update = part.start
+
+    @property
+    def update(self) -> int:
+        """How far it has come."""
+        return self._update
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """So far: compiling, training, all together."""
+        return self._seconds
+
+    @property
+    def tally(self) -> dict[str, np.ndarray]:
+        """Who is alive, who died when, and how many updates each learner made."""
+        count = len(self._part.learners)
+        found = {"alive": self._state.alive, "died_at": self._state.died_at, "updates": self._state.update}
+        return {name: self._fetch(x)[:count] for name, x in found.items()}
+
+    def train(self, *, compile_s: float) -> bool:
+        """Returns whether it came to its end; then its outcome is on disk."""
+        self._began = time.monotonic()
+        self._checkpoints = Checkpoints(self._around.folder.checkpoints(self._part), kept=self._around.checkpoints_kept)
+        self._table = Table(self._around.folder.metrics(self._part), self._part.learners)
+        try:
+            self._start(compile_s)
+            with contextlib.ExitStack() as cleanup:
+                self._sink = self._around.make_sink(self._update * self._plan.config.steps_per_update)
+                if self._sink:
+                    cleanup.callback(self._sink.close)
+                self._loop()
+            self._checkpoints.wait()
+            finished = self._update == self._part.stop
+            if finished:
+                self._end()
+            return finished
+        finally:
+            self._checkpoints.close()
+
+    def _start(self, compile_s: float) -> None:
+        found = self._checkpoints.restore()
+        if found:
+            self._restore(found)
+        elif self._start_rows:
+            self._state = self._programs.placed(self._start_rows(), key_implementation_of(self._plan))
+        else:
+            learners = self._programs.filled(self._part.learners)
+            streams = self._plan.streams(learners).astype(np.int32)
+            self._state = self._programs.init(training_key(self._plan), self._plan.hyper_of(learners), streams)
+        self._seconds["compile_s"] += compile_s
+        if self._around.hosts.writes:
+            self._table.drop_after(self._update)
+        self._saved = self._update
+
+    def _restore(self, found: Any) -> None:
+        say = self._around.glance.note
+        for update in found.damaged:
+            say(f"The checkpoint at update {update} is damaged; falling back to the one before.")
+        if found.progress["layout"] != self._programs.layout():
+            raise ValueError("The checkpoint was written by another version of isjax: its arrays differ.")
+        here = key_implementation_of(self._plan)
+        if found.progress["key"] != here:
+            raise ValueError(f"The run draws from {found.progress['key']} keys, but here they are {here}.")
+        self._state = self._programs.placed(found.rows, here)
+        self._update, self._seconds = found.update, found.progress["seconds"]
+        say(f"Resuming at update {found.update} of {self._part.stop}.")
+        if found.progress["size"] != self._programs.size or found.progress["teams"] != self._programs.teams:
+            say("On another number of devices than before: last digits may differ.")
+
+    def _loop(self) -> None:
+        """Dispatches the next chunk before it looks at the last one, so that device and host both work."""
+        self._around.glance.start(self._update - self._part.start, self._part.stop - self._part.start)
+        self._clock = self._chunk_clock = time.monotonic()
+        every = self._around.checkpoint_every
+        next_save = self._clock + every
+        waiting: Chunk | None = None
+        while self._update < self._part.stop:
+            stop, due = self._around.hosts.agree(self._around.stop(), time.monotonic() >= next_save)
+            if stop:
+                break
+            copies = self._programs.pack(self._state) if waiting and due else None
+            chunk = self._dispatch()
+            if waiting:
+                self._record(waiting)
+            if waiting and copies:
+                self._save(waiting[0], copies)
+                next_save = time.monotonic() + every
+            waiting = chunk
+        if waiting:
+            self._record(waiting)
+        if self._update > self._saved:
+            self._save(self._update, self._programs.pack(self._state))
+        self._count_seconds()
+
+    def _dispatch(self) -> Chunk:
+        updates = min(self._plan.chunk, self._part.stop - self._update)
+        self._state, metrics = self._programs.advance(self._state, jnp.int32(updates))
+        self._update += updates
+        return self._update, metrics
+
+    def _record(self, chunk: Chunk) -> None:
+        update, on_device = chunk
+        count = len(self._part.learners)
+        metrics = {name: self._fetch(x)[:count] for name, x in on_device.items()}
+        now = time.monotonic()
+        updates = (update - 1) % self._plan.chunk + 1
+        steps = updates * self._plan.config.steps_per_update * int(metrics["alive"].sum())
+        self._around.glance.show(update - self._part.start, steps / (now - self._chunk_clock), metrics)
+        self._chunk_clock = now
+        if self._around.hosts.writes:
+            self._table.append(update, metrics)
+            if self._sink:
+                self._sink.write(update * self._plan.config.steps_per_update, scalars(metrics))
+
+    def _save(self, update: int, copies: dict[str, jax.Array]) -> None:
+        """The rows first: whatever checkpoint is found later, the rows up to it are there."""
+        count = len(self._part.learners)
+        rows = {name: self._fetch(x)[:count] for name, x in copies.items()}
+        self._count_seconds()
+        if self._around.hosts.writes:
+            self._table.flush()
+            progress = {
+                "key": key_implementation_of(self._plan),
+                "layout": self._programs.layout(),
+                "size": self._programs.size,
+                "teams": self._programs.teams,
+                "seconds": self._seconds,
+            }
+            self._checkpoints.save(update, rows, progress)
+        self._saved = update
+
+    def _end(self) -> None:
+        learners = self._programs.filled(self._part.learners)
+        streams = self._plan.streams(learners).astype(np.int32)
+        key = evaluation_key(self._plan, self._part.stop)
+        returns = self._fetch(self._programs.evaluate(self._state, key, streams).episode_return)
+        self._count_seconds(training=False)
+        if self._around.hosts.writes:
+            outcome = Outcome(
+                learners=self._part.learners,
+                returns=returns[: len(self._part.learners)],
+                host=self.host,
+                **self.tally,  # type: ignore[arg-type]
+                **self._seconds,
+            )
+            outcome.save(self._around.folder.outcome(self._part))
+
+    def _fetch(self, x: jax.Array) -> np.ndarray:
+        """On the host; learners that several hosts share have the same numbers on each."""
+        return np.asarray(x)
+
+    def _count_seconds(self, *, training: bool = True) -> None:
+        now = time.monotonic()
+        passed = {"wall_s": now - self._began} | ({"train_s": now - self._clock} if training else {})
+        self._seconds = self._seconds | {name: self._seconds[name] + s for name, s in passed.items()}
+        self._began = self._clock = now
+
+
+def key_implementation_of(plan: Plan) -> str:
+    """Name of the generator that keys are made of here."""
+    return str(jax.random.key_impl(training_key(plan)))
