@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in commands:
         return _complain("isjax", f"command must be one of {', '.join(commands)}, but it is {argv[0]!r}.")
     try:
-        return commands[argv[0]](argv[1:])
+        return _leave(commands[argv[0]](argv[1:]))
     except BadArguments as error:
         return _complain(f"isjax {argv[0]}", str(error))
     except BrokenPipeError:  # whoever read the output has seen enough; nor is anything left to flush
@@ -85,6 +85,15 @@ def main(argv: list[str] | None = None) -> int:
         return DONE
     except SystemExit as stop:  # of --help
         return int(stop.code or 0)
+
+
+def _leave(code: int) -> int:
+    """JAX would have a process that ends early wait for the others, for minutes."""
+    if code != DONE and jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def train(argv: list[str]) -> int:
@@ -315,6 +324,8 @@ def _without(argv: list[str], flag: str) -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
+    if type(error).__module__.startswith("isjax"):
+        return str(error)
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 

@@ -96,6 +96,17 @@ def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
     return dataclasses.replace(params, **changes)
 
 
+def animate(name: str, overrides: tuple[str, ...], states: list[Tree], returns: Any, path: Any) -> None:
+    """Writes gymnax's own pictures of an episode as a GIF; raises whatever it raises where it has none."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from gymnax.visualize import Visualizer
+
+    environment, params = make_environment(name, overrides)
+    Visualizer(environment, params, states, returns).animate(str(path))
+
+
 def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", "clip"] = "tanh") -> Adapter:
     """The adapter of any object with gymnax's interface (see `types.Environment`).
 

@@ -1,5 +1,6 @@
 """Checkpoints of a population: asynchronous, atomic, the newest few kept. Each is a table with a row a learner."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,12 +9,49 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import future
 
 from isjax.learner import LearnerState
 
 Rows = dict[str, np.ndarray]
 """By dtype, `[L, K]`: all that a state holds of that dtype, side by side. Few large arrays cost a fraction of many
 small ones to write, and learners can be taken from several tables."""
+
+
+class RowsHandler(ocp.AsyncCheckpointHandler):
+    """Writes rows as one file, whose checksums tell a damaged one; also on a host that is not the first."""
+
+    FILE = "rows.npz"
+
+    async def async_save(self, directory: Any, args: "RowsSave") -> list[Any]:
+        """Starts to write."""
+        return [future.CommitFutureAwaitingContractedSignals(self._write(directory, args.rows), name="rows")]
+
+    def save(self, directory: Any, args: "RowsSave") -> None:
+        """Writes."""
+        np.savez(directory / self.FILE, **args.rows)  # type: ignore[arg-type]
+
+    def restore(self, directory: Any, args: Any = None) -> Rows:
+        """Reads everything."""
+        with np.load(directory / self.FILE) as file:
+            return dict(file)
+
+    async def _write(self, directory: Any, rows: Rows) -> None:
+        self.save(directory, RowsSave(rows))
+
+
+@ocp.args.register_with_handler(RowsHandler, for_save=True)
+@dataclasses.dataclass
+class RowsSave(ocp.args.CheckpointArgs):
+    """The rows to save."""
+
+    rows: Rows
+
+
+@ocp.args.register_with_handler(RowsHandler, for_restore=True)
+@dataclasses.dataclass
+class RowsRestore(ocp.args.CheckpointArgs):
+    """Nothing needs to be said."""
 
 
 class Restored(NamedTuple):
@@ -41,13 +79,17 @@ class Checkpoints:
             create=False,
             multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
         )
+        handlers: dict[str, Any] = {
+            "state": RowsHandler(),
+            "progress": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        }
         self._folder = folder.absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def save(self, update: int, rows: Rows, progress: dict[str, Any]) -> None:
         """Starts to write; waits for the one before."""
-        items = ocp.args.Composite(state=ocp.args.StandardSave(rows), progress=ocp.args.JsonSave(progress))
+        items = ocp.args.Composite(state=RowsSave(rows), progress=ocp.args.JsonSave(progress))
         self._manager.save(update, args=items)
 
     def restore(self) -> Restored | None:
@@ -80,9 +122,9 @@ class Checkpoints:
         self._manager.close()
 
     def _read(self, update: int) -> tuple[Rows, dict[str, Any]]:
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+        items = ocp.args.Composite(state=RowsRestore(), progress=ocp.args.JsonRestore())
         found = self._manager.restore(update, args=items)
-        return {name: np.asarray(x) for name, x in found["state"].items()}, found["progress"]
+        return found["state"], found["progress"]
 
     def _remove(self, updates: list[int]) -> None:
         for update in updates:

@@ -10,6 +10,8 @@ import functools
 import json
 import math
 import secrets
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -83,16 +85,10 @@ def connect(
 
 @functools.cache
 def here(*, together: bool) -> Hosts:
-    """Where this process stands.
-
-    Unless learners are spread over hosts, the processes take leave of each other: JAX's service would otherwise
-    end all of them without a word when the first one dies.
-    """
+    """Where this process stands; the first time, it waits for all the others."""
     if jax.process_count() == 1:
         return Hosts()
     launch = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
-    if not together and jax.distributed.is_initialized():
-        jax.distributed.shutdown()
     return Hosts(jax.process_index(), jax.process_count(), together, launch)
 
 
@@ -119,6 +115,10 @@ class Watch:
             yield
             return
         self._folder.mkdir(parents=True, exist_ok=True)
+        with _last_words(f"{self._folder.parent} can be resumed."):
+            yield from self._visible()
+
+    def _visible(self) -> Iterator[None]:
         thread = threading.Thread(target=self._beat, daemon=True)
         thread.start()
         try:
@@ -187,3 +187,17 @@ class Watch:
         except (OSError, json.JSONDecodeError):
             return None
         return sign if sign["launch"] == self._hosts.launch else None
+
+
+@contextlib.contextmanager
+def _last_words(advice: str) -> Iterator[None]:
+    """Lets another process say what happened if this one ends in the middle: JAX ends it without a clear word."""
+    words = f"This process ended in the middle: it was killed, or JAX ended it since process 0 is gone. {advice}"
+    code = "import sys; sys.stdin.read() == 'done' or print(sys.argv[1], file=sys.stderr)"
+    command = [sys.executable, "-S", "-E", "-c", code, words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as messenger:
+        try:
+            yield
+        finally:  # an exception has words of its own
+            assert messenger.stdin is not None
+            messenger.stdin.write("done")

@@ -106,6 +106,21 @@ def read_sweep(folder: Path) -> tuple[list[Values], list[Group]]:
         raise ValueError(f"{folder / SWEEP} is damaged: {error}.") from error
 
 
+def best_group(folder: Path) -> Path:
+    """The run folder in which the best setting of a sweep is; of a run, the folder itself.
+
+    Raises:
+      ValueError: the sweep has not come to its end.
+    """
+    if not holds_sweep(folder):
+        return folder
+    if not is_finished(folder):
+        raise ValueError(f"{folder} must be a sweep that has come to its end; its groups are runs that may have.")
+    best = store.read_json(folder / store.SUMMARY)["settings"][0]["setting"]
+    groups = read_sweep(folder)[1]
+    return group_folder(folder, next(i for i, group in enumerate(groups) if best in group.settings))
+
+
 def write_results(folder: Path) -> None:
     """Writes the table of learners, and the ranking, from the runs of a sweep that is finished."""
     settings, groups = read_sweep(folder)
