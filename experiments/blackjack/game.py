@@ -26,6 +26,8 @@ class Exact(NamedTuple):
     """`Var(ρ G)`."""
     second_moment: float
     """`E[ρ²]`."""
+    weighted_error_of_one: float
+    """Mean squared error of the weighted estimate from one episode: its return, or 0 where ρ = 0."""
 
 
 def add(total: int, usable: bool, card: int) -> tuple[int, bool]:
@@ -47,25 +49,33 @@ def dealer(total: int, usable: bool) -> dict[int, float]:
 
 
 @functools.cache
-def moments(total: int, usable: bool) -> tuple[float, float, float]:
-    """`E[ρG], E[(ρG)²], E[ρ²]` from a hand on: the target's own action has ρ = 2, the other one ρ = 0."""
+def moments(total: int, usable: bool, factor: float) -> tuple[float, float, float]:
+    """`E[1]`, `E[G]` and `E[G²]` of the target from a hand on, each times `factor` for every decision taken.
+
+    The ratio of the target's own action is 2: factors 1, 2 and ½ give the moments of 1 and ρ, of ρ², and of `ρ > 0`,
+    of an episode of the behavior policy.
+    """
     if total >= STICKS_FROM:
         ends = dealer(DEALER_SHOWS, False)
         won = sum(p for end, p in ends.items() if end > 21 or end < total)
         lost = sum(p for end, p in ends.items() if total < end <= 21)
-        return won - lost, 2.0 * (won + lost), 2.0
-    first = second = weight = 0.0
+        return factor, factor * (won - lost), factor * (won + lost)
+    sums = [0.0, 0.0, 0.0]
     for card, p in CARDS.items():
         hand = add(total, usable, card)
-        f, s, w = (-1.0, 1.0, 1.0) if hand[0] > 21 else moments(*hand)
-        first, second, weight = first + p * f, second + 2.0 * p * s, weight + 2.0 * p * w
-    return first, second, weight
+        after = (1.0, -1.0, 1.0) if hand[0] > 21 else moments(*hand, factor)
+        sums = [x + factor * p * y for x, y in zip(sums, after, strict=True)]
+    return sums[0], sums[1], sums[2]
 
 
 def exact() -> Exact:
     """By dynamic programming."""
-    first, second, weight = moments(PLAYER_HOLDS, True)
-    return Exact(first, second - first**2, weight)
+    (_, value, _), (second, _, square), (share, mean, mean_square) = (
+        moments(PLAYER_HOLDS, True, factor) for factor in (1.0, 2.0, 0.5)
+    )
+    # (G − v)² where ρ > 0, v² elsewhere.
+    error = mean_square - 2.0 * value * mean + share * value**2 + (1.0 - share) * value**2
+    return Exact(value, square - value**2, second, error)
 
 
 def _added(total: jax.Array, usable: jax.Array, card: jax.Array) -> tuple[jax.Array, jax.Array]:

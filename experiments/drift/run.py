@@ -185,14 +185,14 @@ def draw(result: dict) -> Figure:
     draw_errors(error, result["steps"])
     epsilon = result["steps"]["epsilon"]
     for name, share, color in (
-        ("true improvement", result["steps"]["improved"], BLUE),
-        ("promised by Σ γᵗ drift", result["steps"]["promised"]["surrogate"], GREEN),
-        ("promised by TRPO's bound", result["steps"]["promised"]["trust_region"], RED),
+        ("true", result["steps"]["improved"], BLUE),
+        ("by Σ γᵗ drift", result["steps"]["promised"]["surrogate"], GREEN),
+        ("by TRPO's bound", result["steps"]["promised"]["trust_region"], RED),
     ):
         promise.plot(epsilon, share, marker="o", markersize=3.5, color=color, label=name)
     promise.set(xscale="log", ylim=(-0.03, 1.06), xlabel="size of the step, ε", ylabel="share of the problems")
     title(promise, "Which steps are sure to improve")
-    legend(promise, loc="lower left", bbox_to_anchor=(0.0, 0.05))
+    legend(promise, loc="center right", title="improvement", title_fontsize=8)
     return drawing
 
 
