@@ -23,7 +23,9 @@ TRACES = {"one-step TD": np.zeros(2), "per-decision IS": np.array([0.0, 7.0])}
 
 def problem(*, tabular: bool) -> Problem:
     """With Baird's features and weights, or with a table that holds the same values at the start."""
-    features, first = (np.eye(STATES), FEATURES @ START) if tabular else (FEATURES, START)
+    features, first = FEATURES, START
+    if tabular:  # with a feature that is always 0, for the same shapes
+        features, first = np.eye(STATES, STATES + 1), np.append(FEATURES @ START, 0.0)
     k = features.shape[1]
     of_dashed = np.hstack([np.zeros((STATES, k)), np.eye(STATES)])
     of_solid = np.hstack([features, np.zeros((STATES, STATES))])
@@ -50,10 +52,10 @@ def unroll(key: jax.Array, first: jax.Array, steps: int) -> Rows:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("name", "tabular", "unrolls", "steps"))
-def errors(name: str, keys: jax.Array, step_size: float, *, tabular: bool, unrolls: int, steps: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=("name", "unrolls", "steps"))
+def errors(name: str, task: Problem, keys: jax.Array, step_size: float, *, unrolls: int, steps: int) -> jax.Array:
     """`[len(keys), 1 + unrolls]`, the root mean squared value over the states, at first and after each unroll."""
-    method, task = METHODS[name], problem(tabular=tabular)
+    method = METHODS[name]
 
     def error(weights):
         return jnp.sqrt(jnp.mean(values(method, task, weights) ** 2))

@@ -61,14 +61,14 @@ def collide(odds: float, runs: int, episodes: int) -> dict:
 def counterexample(runs: int, steps: int, *, tabular: bool) -> dict:
     """The root mean squared value along the way; intervals are those of its logarithm."""
     keys = jax.random.split(jax.random.key(BAIRD_SEED), runs)
-    unrolls = steps // UNROLL
+    task, unrolls = baird.problem(tabular=tabular), steps // UNROLL
     shown = np.unique(np.linspace(0, unrolls, 41).astype(int))
     found: dict = {"steps": (shown * UNROLL).tolist()}
     for name in METHODS:
         step_size = BOOK_STEP_SIZE
         if tabular:  # the same product of step size and largest ratio for all
             step_size = TABLE_STEP_SIZE * (1.0 if name in baird.TRACES else LARGEST_RATIO)
-        errors = baird.errors(name, keys, step_size, tabular=tabular, unrolls=unrolls, steps=UNROLL)
+        errors = baird.errors(name, task, keys, step_size, unrolls=unrolls, steps=UNROLL)
         logs = summary(np.log10(np.maximum(np.asarray(errors)[:, shown], 1e-30)))
         found[name] = {"step_size": step_size} | {end: (10.0 ** np.asarray(x)).tolist() for end, x in logs.items()}
     return found
@@ -96,14 +96,14 @@ def answer(result: dict) -> str:
     slower = growth["one-step TD"][0] / growth["V-trace"][0]
     values = {name: linear[name]["value"][-1] for name in METHODS}
     return (
-        f"{answer_collision(result)}With a soft target, after {soft['episodes'][-1]:,} episodes: {errors}; V-trace stays "
-        f"near the bias of its fixed point, {soft['vtrace_bias']:.2g}, and action values of deterministic transitions "
-        f"have no noise left. None survives Baird's features: after {linear['steps'][-1]:,} steps values of 0, first "
-        f"{linear['V-trace']['value'][0]:.1f}, are {values['one-step TD']:,.0f} with semi-gradient TD, "
-        f"{values['per-decision IS']:,.0f} per-decision and {values['V-trace']:,.0f} with the rest, whose clipped or cut "
-        f"corrections diverge {slower:.0f} times slower. The expected update of per-decision IS stops diverging from λ "
-        f"= {tamed:g} on. With a table all converge (V-trace {table['V-trace']['value'][-1]:.2g}, per-decision IS "
-        f"{table['per-decision IS']['value'][-1]:.2g} after {table['steps'][-1]:,} steps)."
+        f"{answer_collision(result)}With a soft target, after {soft['episodes'][-1]:,} episodes: {errors}; V-trace "
+        f"stays near the bias of its fixed point, {soft['vtrace_bias']:.2g}, and action values of deterministic "
+        f"transitions have no noise left. None survives Baird's features: after {linear['steps'][-1]:,} steps values "
+        f"of 0, first {linear['V-trace']['value'][0]:.1f}, are {values['one-step TD']:,.0f} with semi-gradient TD, "
+        f"{values['per-decision IS']:,.0f} per-decision and {values['V-trace']:,.0f} with the rest, whose clipped or "
+        f"cut corrections diverge {slower:.0f} times slower. The expected update of per-decision IS stops diverging "
+        f"from λ = {tamed:g} on. With a table all converge (V-trace {table['V-trace']['value'][-1]:.2g}, per-decision "
+        f"IS {table['per-decision IS']['value'][-1]:.2g} after {table['steps'][-1]:,} steps)."
     )
 
 
