@@ -123,7 +123,8 @@ def answer(result: dict) -> str:
     )
     return (
         f"Weighted, most of all from few episodes. Mean squared errors in blackjack, ordinary (exact: "
-        f"{found['exact']['variance']:.3f}/n) and weighted: {errors}. With infinite variance, ordinary estimates of 1 "
+        f"{found['exact']['variance']:.3f}/n) and weighted (exact for n = 1: "
+        f"{found['exact']['weighted_error_of_one']:.3f}): {errors}. With infinite variance, ordinary estimates of 1 "
         f"lie between {min(spread):.2f} and {max(spread):.2f} after {endless['episodes'][-1]:,} episodes, weighted "
         f"ones are 1. Relative errors over {horizon} steps, {chain_errors}: weights for each step gain most; those "
         "aware of the discount gain where it is short, and normalized at γ = 0.9 they lose to plain weighted."

@@ -185,14 +185,14 @@ def draw(result: dict) -> Figure:
     draw_errors(error, result["steps"])
     epsilon = result["steps"]["epsilon"]
     for name, share, color in (
-        ("true", result["steps"]["improved"], BLUE),
+        ("in truth", result["steps"]["improved"], BLUE),
         ("by Σ γᵗ drift", result["steps"]["promised"]["surrogate"], GREEN),
         ("by TRPO's bound", result["steps"]["promised"]["trust_region"], RED),
     ):
         promise.plot(epsilon, share, marker="o", markersize=3.5, color=color, label=name)
     promise.set(xscale="log", ylim=(-0.03, 1.06), xlabel="size of the step, ε", ylabel="share of the problems")
     title(promise, "Which steps are sure to improve")
-    legend(promise, loc="center right", title="improvement", title_fontsize=8)
+    legend(promise, loc="center right", bbox_to_anchor=(1.03, 0.5), handlelength=1.0)
     return drawing
 
 

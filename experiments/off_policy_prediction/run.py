@@ -100,10 +100,11 @@ def answer(result: dict) -> str:
         f"stays near the bias of its fixed point, {soft['vtrace_bias']:.2g}, and action values of deterministic "
         f"transitions have no noise left. None survives Baird's features: after {linear['steps'][-1]:,} steps values "
         f"of 0, first {linear['V-trace']['value'][0]:.1f}, are {values['one-step TD']:,.0f} with semi-gradient TD, "
-        f"{values['per-decision IS']:,.0f} per-decision and {values['V-trace']:,.0f} with the rest, whose clipped or "
-        f"cut corrections diverge {slower:.0f} times slower. The expected update of per-decision IS stops diverging "
-        f"from λ = {tamed:g} on. With a table all converge (V-trace {table['V-trace']['value'][-1]:.2g}, per-decision "
-        f"IS {table['per-decision IS']['value'][-1]:.2g} after {table['steps'][-1]:,} steps)."
+        f"{values['per-decision IS']:,.0f} per-decision in unrolls of {result['unroll']} and {values['V-trace']:,.0f} "
+        f"with the rest, whose clipped or cut corrections diverge {slower:.0f} times slower; in endless unrolls the "
+        f"expected update of per-decision IS stops diverging from λ = {tamed:g} on. With a table all converge (V-trace "
+        f"{table['V-trace']['value'][-1]:.2g}, per-decision IS {table['per-decision IS']['value'][-1]:.2g} after "
+        f"{table['steps'][-1]:,} steps)."
     )
 
 
@@ -124,7 +125,7 @@ def draw(result: dict) -> Figure:
     for panel, name in zip(axes[0], [name for name in ODDS if name in result], strict=False):
         draw_errors(panel, result[name], name)
     draw_step_sizes(axes[0, 2], result["soft collision"], result["step_sizes"])
-    draw_values(axes[1, 0], result["baird"], "Baird's features: every method diverges")
+    draw_values(axes[1, 0], result["baird"], "Baird's features, unrolls of 10: all diverge")
     draw_growth(axes[1, 1], result["growth"])
     draw_values(axes[1, 2], result["baird_table"], "Baird's problem with a table")
     handles, labels = axes[1, 0].get_legend_handles_labels()
@@ -138,6 +139,8 @@ def draw_errors(panel: Axes, found: dict, task: str) -> None:
     if found["vtrace_bias"] > 1e-6:
         exact(panel, found["episodes"], [found["vtrace_bias"]] * len(found["episodes"]), "", color=PURPLE)
         panel.text(0.8, found["vtrace_bias"] * 0.5, "bias of V-trace's\nfixed point", color=PURPLE, fontsize=9)
+    else:
+        panel.text(40, 0.3, "V-trace, Retrace and tree\nbackup are one method here", fontsize=9)
     panel.set(xscale="log", yscale="log", ylim=(1e-3, 1), xlabel="episodes", ylabel="error of the values (IQM)")
     title(panel, f"{task.capitalize()}, each at its best step size")
 
@@ -162,7 +165,7 @@ def draw_growth(panel: Axes, growth: dict) -> None:
     panel.axhline(0.0, color=BLACK, linewidth=0.8)
     panel.text(0.02, -0.012, "at 0: the expected update converges", fontsize=9, va="top")
     panel.set(ylim=(-0.04, 0.26), xlabel="λ (one-step TD: 0)", ylabel="growth of the expected update")
-    title(panel, "Baird's features, exact")
+    title(panel, "Baird's features, endless unrolls, exact")
 
 
 EXPERIMENT = Experiment(

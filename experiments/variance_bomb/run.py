@@ -61,8 +61,10 @@ def drift(learners: int, episodes: int, behaviors: tuple[int, ...], later: tuple
     states = dict(zip(updates, training.trained(learners, TRAINING_SEED, updates), strict=True))
     found: dict = {"environment": training.CONFIG.env, "learners": learners, "episodes": episodes, "later": list(later)}
     found["rows"] = []
+    judge, key = training.make_judge(episodes), jax.random.key(RECORDING_SEED)
     for first in behaviors:
-        x = training.shares(states[first], [states[first + k] for k in later], episodes, RECORDING_SEED)
+        each = [judge(states[first], states[first + k], key) for k in later]
+        x = {name: np.stack([np.asarray(shares[name]) for shares in each], 1) for name in each[0]}
         row = {"behavior_update": first, "mean_length": float(x["length"].mean())}
         found["rows"].append(row | {name: summary(x[name]) for name in ("one_step", "product")})
     return found

@@ -1,8 +1,9 @@
 """The same with the policies of learners: how soon the policy of an earlier update is no use any more."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from isjax.learner.config import Config, Hyper
 from isjax.learner.learner import make_agent, make_learner
@@ -26,8 +27,11 @@ def trained(learners: int, seed: int, updates: list[int]) -> list:
     return kept
 
 
-def shares(behavior, targets: list, episodes: int, seed: int) -> dict[str, np.ndarray]:
-    """`[learners, targets]`, effective shares of the rows and of the episodes of one policy for later ones."""
+def make_judge(episodes: int) -> Callable[..., dict[str, jax.Array]]:
+    """`(behavior, target, key) → shares` of populations: `[learners]` each.
+
+    Of the rows and of the episodes that `behavior` plays, what is effective for `target`; and how long they were.
+    """
     agent = make_agent(CONFIG)
 
     def of(states):
@@ -38,7 +42,7 @@ def shares(behavior, targets: list, episodes: int, seed: int) -> dict[str, np.nd
         length = jnp.mean(jnp.sum(log.is_valid_t, 0))
         return {"one_step": rows, "product": effective_sample_size(product) / episodes, "length": length}
 
-    keys = jax.random.split(jax.random.key(seed), behavior.update.size)
-    of_all = jax.jit(lambda *states: jax.lax.map(of, states))
-    found = [of_all(behavior, target, keys) for target in targets]
-    return {name: np.stack([np.asarray(x[name]) for x in found], 1) for name in found[0]}
+    def judge(behavior, target, key):
+        return jax.lax.map(of, (behavior, target, jax.random.split(key, behavior.update.size)))
+
+    return jax.jit(judge)
