@@ -18,6 +18,7 @@ def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, 
     for each in axes.flat:
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25, linewidth=0.6)
+        each.set_axisbelow(True)
     return drawing, axes
 
 

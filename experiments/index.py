@@ -23,6 +23,8 @@ def index() -> str:
         link, cost = f"[{result['question']}]({name}/run.py)", f"{max(result['minutes'], 0.1):g} minutes"
         lines.append(f"| {link} | {result['answer']} | `python -m experiments.{name}.run` ({cost}) |")
         figures.append(f"## {name}\n\n![{result['question']}]({name}/figure.png)\n")
+        if (ROOT / name / "page.html").exists():
+            figures.append(f"To play with, in a browser: [page.html]({name}/page.html).\n")
     return "\n".join(lines) + "\n\n" + "\n".join(figures)
 
 
