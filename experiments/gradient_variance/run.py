@@ -7,8 +7,6 @@ plain products of ratios is known in closed form and drawn as a line.
     python -m experiments.gradient_variance.run [--quick]
 """
 
-import argparse
-import time
 from pathlib import Path
 
 import jax
@@ -16,18 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.drawing import exact, legend, panels, title
+from experiments.experiment import Experiment, run
 from isjax.losses import per_step_ratio_loss, product_of_ratios_loss
-from isjax.run.store import versions, write_json
 
 HERE = Path(__file__).parent
 LOGIT = 1.0
 HORIZONS = (1, 2, 4, 8, 16, 32, 64)
 EPISODES, TRUNCATION, SEED = 256, 2.0, 0
-ANSWER = (
-    "With products of ratios exponentially, with per-step ratios linearly; from T = 8 on self-normalized and truncated "
-    "products lie between, at the price of a bias. Per-step ratios have none here, where no state follows from an "
-    "action."
-)
 
 
 def losses():
@@ -70,12 +64,8 @@ def exact_variance(horizon: int) -> float:
     return float(moment - (horizon * mean) ** 2) / EPISODES
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few batches and short horizons, and nothing written")
-    quick = parser.parse_args().quick
+def measure(quick: bool) -> dict:
     batches, horizons = (50, HORIZONS[:3]) if quick else (4000, HORIZONS)
-    began = time.monotonic()
     p = 1.0 / (1.0 + np.exp(-LOGIT))
     rows = []
     for horizon in horizons:
@@ -85,12 +75,7 @@ def main() -> None:
             found = gradients(loss, horizon, batches, jax.random.fold_in(jax.random.key(SEED), horizon))
             row[name] = {"mean": float(found.mean()), "variance": float(found.var(ddof=1))}
         rows.append(row)
-        print(horizon, {name: x["variance"] for name, x in row.items() if isinstance(x, dict)}, flush=True)
-    if quick:
-        return
-    result = {
-        "question": "How does the variance of an off-policy policy gradient grow with the horizon?",
-        "answer": ANSWER,
+    return {
         "logit": LOGIT,
         "second_moment_of_a_ratio": float(2 * (p**2 + (1 - p) ** 2)),
         "episodes_per_batch": EPISODES,
@@ -98,32 +83,49 @@ def main() -> None:
         "truncation": TRUNCATION,
         "seed": SEED,
         "rows": rows,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "versions": versions(),
     }
-    write_json(HERE / "result.json", result)
-    for kind in ("png", "svg"):
-        figure(rows).savefig(HERE / f"figure.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
 
 
-def figure(rows: list[dict]) -> Figure:
+def answer(result: dict) -> str:
+    last = result["rows"][-1]
+    plain, per_step = (last[name]["variance"] for name in ("product of ratios", "per-step ratio"))
+    return (
+        "With products of ratios exponentially, with per-step ratios linearly: at T = "
+        f"{last['horizon']} it is {plain:,.3g} ({last['exact_variance_of_product']:,.4g} in closed form, which "
+        f"{result['batches']:,} batches are too few to see) against {per_step:.2g}. From T = 8 on self-normalized and "
+        "truncated products lie between, at the price of a bias; per-step ratios have none here, where no state "
+        "follows from an action."
+    )
+
+
+def draw(result: dict) -> Figure:
     """Variance and bias over the horizon."""
-    drawing = Figure(figsize=(9, 3.8), layout="constrained")
-    variance, bias = drawing.subplots(1, 2)
+    rows = result["rows"]
+    drawing, ((variance, bias),) = panels(1, 2, (9, 3.8))
     horizon = [row["horizon"] for row in rows]
-    exact = [row["exact_variance_of_product"] for row in rows]
-    variance.plot(horizon, exact, color="black", linewidth=0.8, linestyle="dashed", label="product, exact")
+    exact(variance, horizon, [row["exact_variance_of_product"] for row in rows], "product, in closed form")
     for name in losses():
         variance.plot(horizon, [row[name]["variance"] for row in rows], marker="o", label=name)
         bias.plot(horizon, [row[name]["mean"] / row["true_gradient"] for row in rows], marker="o")
     bias.axhline(1.0, color="black", linewidth=0.8, linestyle="dashed")
-    variance.set(xscale="log", yscale="log", xlabel="horizon T", ylabel="variance of the gradient")
-    variance.set_xticks(horizon, [str(x) for x in horizon])
-    bias.set(xscale="log", xlabel="horizon T", ylabel="mean gradient over the true one")
-    bias.set_xticks(horizon, [str(x) for x in horizon])
-    variance.legend(fontsize=8)
+    title(variance, "Variance of the gradient")
+    title(bias, "Mean gradient over the true one")
+    variance.set(xscale="log", yscale="log", xlabel="horizon T", ylabel="variance")
+    bias.set(xscale="log", xlabel="horizon T", ylabel="ratio of the gradients")
+    for axes in (variance, bias):
+        axes.set_xticks(horizon, [str(x) for x in horizon], minor=False)
+        axes.set_xticks([], minor=True)
+    legend(variance)
     return drawing
 
 
+EXPERIMENT = Experiment(
+    HERE,
+    "How does the variance of an off-policy policy gradient grow with the horizon?",
+    measure,
+    answer,
+    draw,
+)
+
 if __name__ == "__main__":
-    main()
+    run(EXPERIMENT, __doc__)

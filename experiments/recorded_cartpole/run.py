@@ -6,9 +6,6 @@ uniform actions, 100 logs a mixture, by the weighted per-decision estimator with
     python -m experiments.recorded_cartpole.run [--quick]
 """
 
-import argparse
-import json
-import time
 from pathlib import Path
 
 import jax
@@ -16,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.drawing import BLUE, GREEN, ORANGE, RED, exact, legend, panels, title
+from experiments.experiment import Experiment, run
 from isjax.learner.config import Config, Hyper
 from isjax.learner.learner import make_agent, make_learner
 from isjax.learner.recording import record
 from isjax.ope.evaluation import evaluate_log
-from isjax.run.store import versions, write_json
 
 HERE = Path(__file__).parent
 ESTIMATOR = "weighted_per_decision_is"
@@ -28,18 +26,10 @@ SHARES = (0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 CONFIG = Config(torso=(64,), resets_per_unroll=2, steps=40_000)
 HYPER = Hyper(learning_rate=5e-3, discount=0.98)
 TRAINING_SEED, TRUTH_SEED, LOG_SEED, BOOTSTRAP_SEED = 0, 1, 2, 3
-ANSWER = (
-    "With up to a fifth of uniform actions in the log the interval holds the true value about as often as it says and "
-    "the verdict is trust; with more the coverage falls, and the verdict says so before."
-)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few small logs, and nothing written")
-    quick = parser.parse_args().quick
-    repetitions, episodes, truth_episodes = (3, 50, 256) if quick else (100, 400, 65_536)
-    began = time.monotonic()
+def measure(quick: bool) -> dict:
+    repetitions, episodes, truth_episodes, shares = (2, 50, 256, SHARES[1::3]) if quick else (100, 400, 65_536, SHARES)
     agent, learner = make_agent(CONFIG), make_learner(CONFIG)
     discount = float(HYPER.discount)
 
@@ -56,7 +46,7 @@ def main() -> None:
     truth = {"value": float(returns.mean()), "standard_error": float(returns.std(ddof=1) / np.sqrt(returns.size))}
     log_of = jax.jit(lambda key, share: record(agent, state, key, episodes=episodes, uniform_share=share).as_log())
     rows = []
-    for share in SHARES:
+    for share in shares:
         judged = []
         for i in range(repetitions):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(LOG_SEED), i), round(100 * share))
@@ -64,10 +54,7 @@ def main() -> None:
             log = log_of(key, jnp.float32(share))
             judged.append(evaluate_log(log, discount, key=bootstrap, estimators=(ESTIMATOR,)).estimates[ESTIMATOR])
         rows.append(summary(share, judged, truth["value"]))
-        print({name: x for name, x in rows[-1].items() if name != "verdict"}, flush=True)
-    result = {
-        "question": "Does the interval hold the true value, and does the verdict say when it does not?",
-        "answer": ANSWER,
+    return {
         "environment": CONFIG.env,
         "estimator": ESTIMATOR,
         "discount": discount,
@@ -76,15 +63,18 @@ def main() -> None:
         "seeds": {"training": TRAINING_SEED, "truth": TRUTH_SEED, "logs": LOG_SEED, "bootstrap": BOOTSTRAP_SEED},
         "true_value": truth | {"episodes": truth_episodes},
         "rows": rows,
-        "minutes": round((time.monotonic() - began) / 60, 1),
-        "versions": versions(),
     }
-    if quick:
-        json.dumps(result)
-        return
-    write_json(HERE / "result.json", result)
-    for kind in ("png", "svg"):
-        figure(result).savefig(HERE / f"figure.{kind}", dpi=150, metadata={"Date": None} if kind == "svg" else None)
+
+
+def answer(result: dict) -> str:
+    each = "; ".join(
+        f"{row['uniform_share']:g}: {row['covered']}, *{max(row['trust'], key=row['trust'].get)}*"
+        for row in result["rows"]
+    )
+    return (
+        f"Of {result['repetitions']} intervals so many hold it, with the usual answer to *trust?*, by the share of "
+        f"uniform actions in the log: {each}. Where the coverage falls, the verdict says so."
+    )
 
 
 def discounted(recording, discount: float) -> np.ndarray:
@@ -109,26 +99,34 @@ def summary(share: float, judged: list, truth: float) -> dict:
     }
 
 
-def figure(result: dict) -> Figure:
+def draw(result: dict) -> Figure:
     """Coverage and verdicts, over the share of uniform actions."""
-    drawing = Figure(figsize=(9, 3.6), layout="constrained")
-    coverage, verdicts = drawing.subplots(1, 2)
+    drawing, ((coverage, verdicts),) = panels(1, 2, (9, 3.6))
     rows = result["rows"]
     share = [str(row["uniform_share"]) for row in rows]
-    coverage.plot(share, [row["covered"] / row["of"] for row in rows], marker="o")
-    coverage.axhline(0.95, color="black", linewidth=0.8, linestyle="dashed")
-    coverage.set(
-        ylim=(0, 1.03), xlabel="share of uniform actions in the log", ylabel="intervals that hold the true value"
-    )
+    coverage.plot(share, [row["covered"] / row["of"] for row in rows], marker="o", color=BLUE)
+    exact(coverage, share, [0.95] * len(share), "as promised: 0.95")
+    coverage.set(ylim=(0, 1.03), xlabel="share of uniform actions in the log", ylabel="share of the intervals")
+    title(coverage, "Intervals that hold the true value")
+    legend(coverage, loc="lower left")
     bottom = np.zeros(len(rows))
-    for word, color in (("yes", "tab:green"), ("with care", "tab:orange"), ("no", "tab:red")):
+    for word, color in (("yes", GREEN), ("with care", ORANGE), ("no", RED)):
         height = np.array([row["trust"][word] / row["of"] for row in rows])
-        verdicts.bar(share, height, bottom=bottom, color=color, label=f"trust: {word}")
+        verdicts.bar(share, height, bottom=bottom, color=color, label=word)
         bottom += height
-    verdicts.set(xlabel="share of uniform actions in the log", ylabel="verdicts")
-    verdicts.legend()
+    verdicts.set(xlabel="share of uniform actions in the log", ylabel="share of the verdicts")
+    title(verdicts, "Verdicts: trust it?")
+    legend(verdicts, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return drawing
 
 
+EXPERIMENT = Experiment(
+    HERE,
+    "Does the interval of an off-policy estimate hold the true value, and does its verdict say when not to believe it?",
+    measure,
+    answer,
+    draw,
+)
+
 if __name__ == "__main__":
-    main()
+    run(EXPERIMENT, __doc__)

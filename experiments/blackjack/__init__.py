@@ -1,0 +1,1 @@
+"""Ordinary and weighted importance sampling where Sutton & Barto compare them, and what finer weights gain."""

@@ -1,0 +1,1 @@
+"""How far the states of two policies drift apart, and what the bounds on it promise."""

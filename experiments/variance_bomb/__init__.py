@@ -1,0 +1,1 @@
+"""How fast importance weights degenerate as two policies part: in closed form, measured, and in training."""

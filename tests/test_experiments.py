@@ -1,0 +1,217 @@
+"""Experiments have their records, say what these hold, run, and agree with what is known exactly."""
+
+import hashlib
+import importlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import __main__ as rerun
+from experiments import index
+from experiments.blackjack import chain, game
+from experiments.off_policy_prediction import baird, collision
+from experiments.variance_bomb import page
+
+FOLDERS = [index.ROOT / name for name in index.names()]
+EACH = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def record(name):
+    return json.loads((index.ROOT / name / "result.json").read_text())
+
+
+def fingerprint():
+    """Of every file that an experiment could write."""
+    files = sorted(path for path in index.ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def between(found, place, value, slack=0.5):
+    """Whether a value lies in a summary's interval, widened on both sides by a share of its width."""
+    low, high = found["low"][place], found["high"][place]
+    return low - slack * (high - low) <= value <= high + slack * (high - low)
+
+
+@EACH
+def test_every_folder_holds_record_and_figures(folder):
+    result = record(folder.name)
+    assert set(result) >= {"question", "answer", "minutes", "versions"}
+    assert any("seed" in name for name in result)
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "figure.svg").read_text()
+    assert re.search(r"\d", result["answer"]), "an answer has numbers"
+
+
+@EACH
+def test_answers_are_those_of_the_records(folder):
+    experiment = importlib.import_module(f"experiments.{folder.name}.run").EXPERIMENT
+    result = record(folder.name)
+    assert (result["question"], result["answer"]) == (experiment.question, experiment.answer(result))
+
+
+def test_the_index_is_that_of_the_records():
+    readme = index.README.read_text()
+    assert index.indexed(readme) == readme
+    for folder in FOLDERS:
+        assert readme.count(f"python -m experiments.{folder.name}.run") == 1
+        assert readme.count(f"({folder.name}/figure.png)") == 1
+
+
+@EACH
+@pytest.mark.timeout(300)
+def test_a_quick_run_ends_well_and_writes_nothing(folder):
+    before = fingerprint()
+    command = [sys.executable, "-m", f"experiments.{folder.name}.run", "--quick"]
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    result = subprocess.run(
+        command, cwd=index.ROOT.parent, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip(), "an answer is printed"
+    assert fingerprint() == before
+
+
+def test_experiments_are_listed_by_name(capsys):
+    assert rerun.main(["--list"]) == 0
+    assert capsys.readouterr().out.split() == index.names()
+
+
+def test_an_unknown_experiment_is_refused_with_the_names_there_are(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        rerun.main(["no-such-thing"])
+    error = capsys.readouterr().err
+    assert "no-such-thing" in error
+    assert all(name in error for name in index.names())
+
+
+def test_chosen_experiments_run_each_in_a_process_and_failures_are_told(monkeypatch, capsys):
+    calls = []
+
+    def fake(command):
+        calls.append(command[1:])
+        return subprocess.CompletedProcess(command, returncode=len(calls) - 1)
+
+    monkeypatch.setattr(rerun.subprocess, "run", fake)
+    assert rerun.main(["drift", "blackjack", "--quick"]) == 1
+    assert calls == [["-m", f"experiments.{name}.run", "--quick"] for name in ("drift", "blackjack")]
+    assert "failed: blackjack" in capsys.readouterr().err
+
+
+def test_blackjack_has_its_known_value_and_variance():
+    exact = game.exact()
+    assert exact.value == pytest.approx(-0.2772042, abs=5e-8)
+    assert exact.variance == pytest.approx(10.156213, abs=5e-7)
+    assert exact.second_moment == pytest.approx(10.790588, abs=5e-7)
+    assert record("blackjack")["blackjack"]["exact"] == pytest.approx(exact._asdict())
+
+
+def test_errors_of_blackjack_are_those_known():
+    found = record("blackjack")["blackjack"]
+    exact, n = game.exact(), found["episodes"]
+    assert between(found["weighted"], 0, exact.weighted_error_of_one)
+    for count, error in ((10, 0.519), (100, 0.0896), (1000, 0.00943), (10_000, 0.00095)):
+        assert between(found["weighted"], n.index(count), error), count
+        assert between(found["ordinary"], n.index(count), exact.variance / count), count
+
+
+def test_infinite_variance_never_settles_where_weighted_estimates_have():
+    found = record("blackjack")["infinite_variance"]
+    assert np.array(found["weighted"])[:, -1] == pytest.approx(1.0, abs=1e-6)
+    assert np.max(np.abs(np.array(found["ordinary"])[:, -1] - 1.0)) > 0.1
+
+
+def test_values_of_the_chain_are_those_of_all_its_paths():
+    """Two steps from the middle, by hand: forward with odds 0.74, rewards of a quarter a place."""
+    forward = 0.8 * 0.9 + 0.2 * 0.1
+    first = forward * 0.75 + (1 - forward) * 0.25
+    second = forward**2 * 1.0 + 2 * forward * (1 - forward) * 0.5
+    assert chain.true_value(2, 0.9) == pytest.approx(first + 0.9 * second)
+
+
+def test_no_drift_breaks_its_bound_and_the_trap_attains_it():
+    found = record("drift")["drift"]
+    assert found["violations"] == 0
+    t = np.arange(len(found["bound"]))
+    np.testing.assert_allclose(found["bound"], 2 * (1 - (1 - found["epsilon"]) ** t), atol=1e-12)
+    np.testing.assert_allclose(found["trap"], found["bound"], atol=1e-12)
+
+
+def test_no_improvement_breaks_its_bound():
+    assert record("drift")["steps"]["violations"] == {"surrogate": 0, "trust_region": 0}
+
+
+def test_the_collision_task_has_its_published_values():
+    published = [0.4783, 0.5314, 0.5905, 0.6561, 0.729, 0.81, 0.9, 1.0]
+    np.testing.assert_allclose(collision.exact(collision.target(1.0)), published, atol=5e-5)
+    assert record("off_policy_prediction")["collision"]["exact"] == pytest.approx(published, abs=5e-5)
+
+
+def test_vtrace_ends_at_the_bias_of_its_fixed_point():
+    found = record("off_policy_prediction")["soft collision"]
+    assert found["V-trace"]["error"]["value"][-1] == pytest.approx(found["vtrace_bias"], rel=0.3)
+
+
+def test_methods_diverge_with_the_features_of_baird_and_converge_with_a_table():
+    result = record("off_policy_prediction")
+    for name in ("one-step TD", "per-decision IS", "V-trace", "Retrace", "tree backup"):
+        assert result["baird"][name]["low"][-1] > 5 * result["baird"][name]["value"][0], name
+        assert result["baird_table"][name]["high"][-1] < 0.1, name
+
+
+def test_the_expected_update_of_td_grows_seven_times_as_fast_as_that_of_vtrace():
+    assert baird.growth("one-step TD", 0.0) == pytest.approx(7 * baird.growth("V-trace", 0.0))
+    assert baird.growth("per-decision IS", 0.0) == pytest.approx(baird.growth("one-step TD", 0.0))
+    assert baird.growth("per-decision IS", 1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_share_of_effective_samples_falls_as_in_closed_form():
+    found = record("variance_bomb")["gaussians"]
+    gaps = np.array(found["gaps"])
+    np.testing.assert_allclose(found["exact_ess"], np.exp(-(gaps**2)), rtol=1e-5)
+    small = gaps <= 1.0
+    np.testing.assert_allclose(np.array(found["ess_10000"]["value"])[small], np.exp(-(gaps**2))[small], rtol=0.02)
+    for place in np.flatnonzero(small):
+        assert between(found["ordinary"], place, found["exact_error"][place])
+
+
+def test_products_lose_more_samples_than_one_step_ratios():
+    for row in record("variance_bomb")["training"]["rows"]:
+        assert row["product"]["high"][-1] < 0.5 * row["one_step"]["low"][-1]
+
+
+def test_the_page_is_its_template_with_the_numbers_of_the_library():
+    saved = record("variance_bomb")["page"]
+    assert page.PAGE.read_text() == page.TEMPLATE.read_text().replace(page.MARK, json.dumps(saved))
+    now = page.reference()
+    np.testing.assert_allclose(saved["log_rho"], now["log_rho"], rtol=1e-5, atol=1e-6)
+    assert saved["expected"] == pytest.approx(now["expected"], rel=1e-5)
+
+
+def test_the_page_needs_no_network():
+    assert not re.findall(r"https?:|src=|@import|fetch\(|<link", page.PAGE.read_text())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="the page is computed by a browser, and no chromium is installed")
+def test_the_page_computes_what_the_library_computes(tmp_path):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    command += ["--virtual-time-budget=3000", "--dump-dom", f"{page.PAGE.as_uri()}#selftest=1"]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    found = json.loads(re.search(r'<pre id="selftest"[^>]*>(.*?)</pre>', dom).group(1))
+    sampled = found.pop("sampled")
+    assert found == pytest.approx(record("variance_bomb")["page"]["expected"], rel=1e-5)
+    assert sampled["ess"] == pytest.approx(np.exp(-(sampled["gap"] ** 2)), rel=0.1)
+    assert sampled["ordinary"] == pytest.approx(0.5, abs=0.06)
+    assert sampled["weighted"] == pytest.approx(0.5, abs=0.06)
+
+
+def test_modules_stay_small():
+    for path in index.ROOT.rglob("*.py"):
+        assert len(path.read_text().splitlines()) < 300, path.relative_to(Path(index.ROOT))
