@@ -120,20 +120,19 @@ def train(argv: list[str]) -> int:
 def sweep(argv: list[str]) -> int:
     """`isjax sweep`."""
     given, argv = argv, from_file(argv)
-    start = starting_point(argv)
-    parts = {name: getattr(start, name) for name in ("run", "hosts", "program", "learning")}
-    flags = parse(SweepFlags, argv, prog="isjax sweep", default=SweepFlags(**parts))
+
+    def given_for(env: str | None = None, algorithm: str | None = None) -> SweepFlags:
+        """The flags over the defaults of an environment and algorithm."""
+        start = starting_point(argv, env, algorithm)
+        parts = {name: getattr(start, name) for name in ("run", "hosts", "program", "learning")}
+        return parse(SweepFlags, argv, prog="isjax sweep", default=SweepFlags(**parts))
 
     def base(env: str, algorithm: str) -> tuple[Config, Hyper]:
-        own = starting_point(argv, env, algorithm)
-        found = parse(
-            SweepFlags,
-            argv,
-            prog="isjax sweep",
-            default=dataclasses.replace(flags, program=own.program, learning=own.learning),
-        )
-        program = dataclasses.replace(found.program, env=env, algorithm=algorithm)
-        return program, Hyper(**vars(found.learning))
+        flags = given_for(env, algorithm)
+        program = dataclasses.replace(flags.program, env=env, algorithm=algorithm)
+        return program, Hyper(**vars(flags.learning))
+
+    flags = given_for()
 
     def prepare() -> Job:
         from isjax.run.settings import Space, group, read_draws, read_vary

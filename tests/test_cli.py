@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from isjax import __version__
-from isjax.cli import HyperFlags, RunFlags, main
+from isjax.cli import main
 from isjax.learner import Config, Hyper
 from isjax.run.flags import in_flags, peek
+from isjax.run.train_flags import HostFlags, HyperFlags, RunFlags
 
 SMALL = """
     --env Catch-bsuite --learners 3 --steps 3200 --num-envs 2 --unroll-length 4 --torso 8 --evaluation-episodes 2
@@ -54,7 +55,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
 
 
 def wait_for_checkpoint(folder: Path, process: subprocess.Popen) -> None:
-    while not any(path.name.isdigit() for path in (folder / "checkpoints").glob("*")):
+    while not any(path.name.isdigit() for path in folder.rglob("checkpoints/*/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
 
@@ -153,6 +154,10 @@ def test_the_page_is_rebuilt(whole, capsys):
         ("--sink foo", "--sink must be one of none, tensorboard, wandb, but it is 'foo'."),
         ("--resume", "--resume needs --out, the folder of the run."),
         ("--resume --out /nowhere", "--resume: /nowhere holds no run: config.json is missing."),
+        ("--devices-per-learner 3", "--devices-per-learner must divide the 8 devices, but it is 3."),
+        ("--devices-per-learner 0", "--devices-per-learner must be at least 1, but it is 0."),
+        ("--learners-per-group -1", "--learners-per-group must be at least 0, but it is -1."),
+        ("--checkpoints-kept 0", "--checkpoints-kept must be at least 1, but it is 0."),
         ("--out /dev/null", "--out must be a folder, but /dev/null is a file."),
     ],
 )
@@ -173,7 +178,9 @@ def test_a_sink_that_is_not_installed_is_one_line(capsys, monkeypatch):
 
 def test_other_bad_lines(capsys, tmp_path):
     said = said_about(capsys, "sweeep")
-    assert said == "isjax: error: command must be one of train, record, evaluate, report, but it is 'sweeep'."
+    assert (
+        said == "isjax: error: command must be one of train, sweep, best, record, evaluate, report, but it is 'sweeep'."
+    )
     assert said_about(capsys, "report") == "isjax report: error: DIR is missing."
     assert "holds no run" in said_about(capsys, "report", str(tmp_path))
 
@@ -213,7 +220,12 @@ def test_help_names_every_setting_in_80_columns(capsys, monkeypatch):
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
     assert max(map(len, text.replace("\u0304", "").splitlines())) <= 80
-    for name in (*Config.__dataclass_fields__, *Hyper.__dataclass_fields__, *RunFlags.__dataclass_fields__):
+    for name in (
+        *Config.__dataclass_fields__,
+        *Hyper.__dataclass_fields__,
+        *RunFlags.__dataclass_fields__,
+        *HostFlags.__dataclass_fields__,
+    ):
         assert f"--{name.rstrip('_').replace('_', '-')} " in text.replace(",", " ")
 
 

@@ -55,11 +55,33 @@ def test_a_learner_alone_equals_itself_among_many():
     assert int(metrics["env_steps"][5]) == int(last["env_steps"]) == 120
 
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_devices_change_nothing(count):
+def test_devices_change_nothing_not_even_a_bit_where_batches_are_whole():
+    one, metrics = _run(32)
+    for count in (2, 4, 8):
+        many, others = _run(32, devices=count)
+        assert len(many.update.sharding.device_set) == count
+        jax.tree.map(np.testing.assert_array_equal, _without_key(one), _without_key(many))
+        jax.tree.map(np.testing.assert_array_equal, metrics, others)
+
+
+def test_devices_change_no_more_than_rounding_where_batches_are_not_whole():
     one, _ = _run(8)
-    many, _ = _run(8, devices=count)
-    assert len(many.update.sharding.device_set) == count
+    many, _ = _run(8, devices=8)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), _without_key(one), _without_key(many)
+    )
+
+
+@pytest.mark.parametrize(("learners", "devices", "each"), [(1, 4, 4), (2, 8, 4)])
+def test_one_learners_environments_over_several_devices(learners, devices, each):
+    """Up to the rounding of sums over devices, 1e-4 after 6 updates."""
+    one, _ = _run(learners)
+    population = make_population(LEARNER, learners, devices=jax.devices()[:devices], devices_per_learner=each)
+    state = population.init(jax.random.key(0))
+    assert len(state.actors.episode_return.sharding.device_set) == devices
+    assert state.actors.episode_return.addressable_shards[0].data.shape == (1, 1)
+    assert "all-reduce" in population.advance.lower(state, 3).compile().as_text()
+    many, _ = population.advance(state, 6)
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), _without_key(one), _without_key(many)
     )
@@ -146,6 +168,20 @@ def test_wrong_sizes_are_named():
         make_population(LEARNER, 0)
     with pytest.raises(ValueError, match=r"must be a number or \[4\], but its shape is \[3\]"):
         _population(4).init(jax.random.key(0), Hyper(discount=jnp.ones(3)))
+    with pytest.raises(ValueError, match="devices_per_learner must divide the 8 devices, but it is 3"):
+        make_population(LEARNER, 1, devices_per_learner=3)
+    with pytest.raises(ValueError, match="devices_per_learner must divide num_envs, which is 4, but it is 8"):
+        make_population(LEARNER, 1, devices_per_learner=8)
+
+
+def test_learners_draw_from_the_streams_they_are_given():
+    population = _population(4)
+    state = population.init(jax.random.key(0), None, jnp.array([2, 3, 2, 0]))
+    plain = population.init(jax.random.key(0))
+    for i, stream in enumerate([2, 3, 2, 0]):
+        jax.tree.map(np.testing.assert_array_equal, _learner(state.params, i), _learner(plain.params, stream))
+    played = population.evaluate(state, jax.random.key(1), jnp.array([2, 3, 2, 0])).episode_return
+    np.testing.assert_array_equal(played[0], played[2])
 
 
 def test_sixty_four_learners_with_an_orthogonal_initializer_start_on_two_threads():

@@ -48,6 +48,10 @@ class Space:
     draws: int = 1
     """How often the fields of `draw` are drawn; each time for the whole grid."""
 
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws must be at least 1, but it is {self.draws}.")
+
     def settings(self, seed: int) -> list[Values]:
         """Every setting, the last field of the grid changing fastest."""
         generator = np.random.default_rng(seed)

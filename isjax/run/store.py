@@ -76,7 +76,7 @@ class Plan:
         """The plan in types that JSON knows."""
         plan = {
             "config": dataclasses.asdict(self.config),
-            "hyper": {name: np.asarray(x, float).tolist() for name, x in vars(self.hyper).items()},
+            "hyper": {name: _as_json(np.asarray(x, float).tolist()) for name, x in vars(self.hyper).items()},
             "learners": self.learners,
             "seed": self.seed,
             "log_every": self.chunk,
@@ -94,7 +94,8 @@ class Plan:
         """
         settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["config"].items()}
         try:
-            config, hyper = Config(**settings), Hyper(**saved["hyper"])
+            config = Config(**settings)
+            hyper = Hyper(**{name: _as_numbers(x) for name, x in saved["hyper"].items()})
         except TypeError as error:
             raise ValueError(f"{CONFIG} was written by another version of isjax: {error}.") from error
         return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
@@ -192,6 +193,17 @@ def device_name(devices: list[Device]) -> str:
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     flat = {name: x for name, x in tree.items() if not isinstance(x, dict)}
     return flat | {name: x for inner in tree.values() if isinstance(inner, dict) for name, x in inner.items()}
+
+
+def _as_json(x: Any) -> Any:
+    """A number, or a list of them, as JSON can say it: infinity is a word."""
+    if isinstance(x, list):
+        return [_as_json(each) for each in x]
+    return x if math.isfinite(x) else str(x)
+
+
+def _as_numbers(x: Any) -> Any:
+    return np.asarray(x, float) if isinstance(x, list) else float(x)
 
 
 def _finite(x: Any) -> Any:

@@ -197,7 +197,7 @@ class Run:
         self._training = Training(part, programs, around, start)
         began, compile_s, self._compile_s = time.monotonic(), self._compile_s, 0.0
         finished = self._training.train(compile_s=compile_s)
-        self._in_parts_s += time.monotonic() - began
+        self._in_parts_s += time.monotonic() - began + compile_s
         lost = None if finished else self._watch.lost()
         if lost:
             raise HostLost(f"{lost} Everything up to update {self._training.update} is saved.")

@@ -104,6 +104,7 @@ class Training:
             streams = self._plan.streams(learners).astype(np.int32)
             self._state = self._programs.init(training_key(self._plan), self._plan.hyper_of(learners), streams)
         self._seconds["compile_s"] += compile_s
+        self._seconds["wall_s"] += compile_s
         if self._around.hosts.writes:
             self._table.drop_after(self._update)
         self._saved = self._update

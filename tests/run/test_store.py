@@ -28,6 +28,21 @@ def test_a_plan_keeps_settings_that_differ_between_learners():
     assert saved["hyper"]["learning_rate"] == [0.5, 0.25]
 
 
+def test_infinity_survives_json():
+    saved = json.loads(json.dumps(a_plan(learners=2, hyper=Hyper(clip_rho=jnp.array([1.0, jnp.inf]))).as_json()))
+    assert saved["hyper"]["clip_rho"] == [1.0, "inf"]
+    assert Plan.from_json(saved).hyper.clip_rho.tolist() == [1.0, float("inf")]
+
+
+def test_learners_of_one_place_in_their_settings_share_a_stream():
+    plan = a_plan(learners=6, replicas=3, hyper=Hyper(discount=jnp.repeat(jnp.array([0.5, 0.75]), 3)))
+    assert plan.per_setting == 3
+    assert plan.streams(jnp.arange(6)).tolist() == [0, 1, 2, 0, 1, 2]
+    assert plan.hyper_of(jnp.array([2, 3])).discount.tolist() == [0.5, 0.75]
+    with pytest.raises(ValueError, match="replicas must divide learners, 6, but it is 4"):
+        dataclasses.replace(plan, replicas=4)
+
+
 @pytest.mark.parametrize(
     ("other", "difference"),
     [

@@ -6,15 +6,14 @@ import pytest
 from isjax.learner import Config, Hyper
 from isjax.run.progress import describe, headline, middle_mean, number, rate
 from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, final_return, training_key
+from isjax.run.summary import evaluation_key, final_return, setting_scores, training_key
 from isjax.stats import interquartile_mean
 
 KEY = jax.random.key(0)
 
 
-def test_dead_learners_count_nowhere_and_are_null():
-    returns = np.array([[1.0, 3.0], [1e6, 1e6], [4.0, 4.0]])
-    found = final_return(returns, np.array([True, False, True]), KEY)
+def test_learners_without_a_score_count_nowhere_and_are_null():
+    found = final_return(np.array([2.0, np.nan, 4.0]), KEY)
     assert found["per_learner"] == [2.0, None, 4.0]
     assert found["mean"] == 3.0
     assert found["iqm"] == 3.0
@@ -22,15 +21,24 @@ def test_dead_learners_count_nowhere_and_are_null():
     assert 2.0 <= low <= high <= 4.0
 
 
-def test_a_learner_alive_with_a_return_that_is_not_finite_is_left_out():
-    found = final_return(np.array([[np.nan], [1.0], [2.0]]), np.ones(3, bool), KEY)
-    assert found["per_learner"] == [None, 1.0, 2.0]
-
-
 def test_one_learner_has_no_interval_and_none_alive_no_numbers():
-    assert final_return(np.array([[2.0]]), np.array([True]), KEY)["ci95"] is None
-    nobody = final_return(np.array([[2.0]]), np.array([False]), KEY)
+    assert final_return(np.array([2.0]), KEY)["ci95"] is None
+    nobody = final_return(np.array([np.nan]), KEY)
     assert nobody == {"mean": None, "iqm": None, "ci95": None, "per_learner": [None]}
+
+
+def test_the_dead_count_as_the_worst_where_settings_are_ranked():
+    settings = np.repeat([0, 1], 4)
+    scores = np.array([1.0, 2.0, 3.0, np.nan, 9.0, 9.0, np.nan, np.nan])
+    assert setting_scores(settings, scores) == {0: 1.5, 1: -np.inf}
+
+
+def test_evaluations_on_the_way_have_keys_of_their_own():
+    plan = Plan(config=Config(), hyper=Hyper())
+    keys = [evaluation_key(plan, update) for update in (None, plan.config.updates, 10, 20)]
+    data = [jax.random.key_data(key).tolist() for key in keys]
+    assert data[0] == data[1]
+    assert len({tuple(each) for each in data}) == 3
 
 
 def test_evaluation_draws_from_keys_that_no_learner_trains_on():

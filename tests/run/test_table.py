@@ -3,7 +3,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from isjax.run import table as table_module
-from isjax.run.table import Table, parts, read_metrics, rows
+from isjax.run.table import Table, merge, read_metrics, rows
+
+THREE = np.arange(3)
+
+
+def a_table(folder, part: str = "0-00000", learners: np.ndarray = THREE) -> Table:
+    return Table(folder / "metrics" / part, learners)
+
+
+def files(folder) -> list[str]:
+    return sorted(path.stem for path in (folder / "metrics").rglob("*.parquet"))
 
 
 def metrics(update: int, learners: int = 3) -> dict[str, np.ndarray]:
@@ -20,7 +30,7 @@ def metrics(update: int, learners: int = 3) -> dict[str, np.ndarray]:
 
 
 def test_columns_come_in_the_order_one_reads_them():
-    names = rows(4, metrics(4)).column_names
+    names = rows(4, THREE, metrics(4)).column_names
     assert names[:5] == ["learner", "update", "env_steps", "episode_return", "episodes"]
     assert names[5:] == ["loss/total", "ratio/max", "alive", "died_at"]
 
@@ -32,7 +42,7 @@ def test_a_dead_learner_is_null_where_there_was_nothing_but_keeps_its_last_steps
         "episode_return": np.array([np.nan, np.nan, 1.0], np.float32),
         "ratio/max": np.array([np.inf, -np.inf, 2.0], np.float32),
     }
-    found = rows(4, given).to_pydict()
+    found = rows(4, THREE, given).to_pydict()
     assert found["update"] == [4, 4, 4]
     assert found["env_steps"] == [32, 8, 32]
     assert found["episode_return"] == [None, None, 1.0]
@@ -40,7 +50,7 @@ def test_a_dead_learner_is_null_where_there_was_nothing_but_keeps_its_last_steps
 
 
 def test_what_was_flushed_can_be_read_before_the_run_ends(tmp_path):
-    table = Table(tmp_path)
+    table = a_table(tmp_path)
     table.append(4, metrics(4))
     table.flush()
     table.append(8, metrics(8))
@@ -48,34 +58,56 @@ def test_what_was_flushed_can_be_read_before_the_run_ends(tmp_path):
 
 
 def test_rows_beyond_a_checkpoint_are_dropped_and_the_rest_merged(tmp_path):
-    table = Table(tmp_path)
+    table = a_table(tmp_path)
     for update in (4, 8, 12):
         table.append(update, metrics(update))
         table.flush()
-    again = Table(tmp_path)
-    again.drop_after(8)
-    again.append(12, metrics(12))
-    again.merge(keep_parts=False)
-    assert read_metrics(tmp_path)["update"].to_pylist() == [4] * 3 + [8] * 3 + [12] * 3
-    assert parts(tmp_path) == []
-    assert pq.read_table(tmp_path / "metrics.parquet").schema == rows(4, metrics(4)).schema
+    table.drop_after(8)
+    merge(tmp_path, [[(tmp_path / "metrics" / "0-00000", 3)]], keep=False)
+    assert pq.read_table(tmp_path / "metrics.parquet")["update"].to_pylist() == [4] * 3 + [8] * 3
+    assert files(tmp_path) == []
+    assert pq.read_table(tmp_path / "metrics.parquet").schema == rows(4, THREE, metrics(4)).schema
 
 
-def test_merging_may_keep_the_parts_for_a_later_resume(tmp_path):
-    table = Table(tmp_path)
+def test_parts_are_merged_by_update_and_then_by_learner_however_they_were_flushed(tmp_path):
+    groups = {"0-00000": np.array([0, 1]), "0-00001": np.array([2])}
+    for part, learners in groups.items():
+        table = a_table(tmp_path, part, learners)
+        for update in (4, 8, 12):
+            table.append(update, metrics(update, len(learners)))
+            if part == "0-00000" or update == 12:
+                table.flush()
+    later = a_table(tmp_path, "1-00000", np.array([1]))
+    later.append(16, metrics(16, 1))
+    later.flush()
+    at = {part: (tmp_path / "metrics" / part, len(learners)) for part, learners in groups.items()}
+    merge(tmp_path, [list(at.values()), [(tmp_path / "metrics" / "1-00000", 1)]], keep=True)
+    found = pq.read_table(tmp_path / "metrics.parquet")
+    assert found["update"].to_pylist() == [4] * 3 + [8] * 3 + [12] * 3 + [16]
+    assert found["learner"].to_pylist() == [0, 1, 2] * 3 + [1]
+
+
+def test_merging_may_keep_the_files_for_a_later_resume(tmp_path):
+    table = a_table(tmp_path)
     table.append(4, metrics(4))
-    table.merge(keep_parts=True)
-    assert len(parts(tmp_path)) == 1
+    table.flush()
+    merge(tmp_path, [[(tmp_path / "metrics" / "0-00000", 3)]], keep=True)
+    assert len(files(tmp_path)) == 1
     assert read_metrics(tmp_path).equals(pq.read_table(tmp_path / "metrics.parquet"))
+
+
+def test_nothing_is_merged_where_there_is_nothing(tmp_path):
+    merge(tmp_path, [[(tmp_path / "metrics" / "0-00000", 3)]], keep=True)
+    assert not (tmp_path / "metrics.parquet").exists()
 
 
 def test_few_rows_wait_in_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(table_module, "ROWS_IN_MEMORY", 6)
-    table = Table(tmp_path)
+    table = a_table(tmp_path)
     table.append(4, metrics(4))
-    assert parts(tmp_path) == []
+    assert files(tmp_path) == []
     table.append(8, metrics(8))
-    assert [part.stem for part in parts(tmp_path)] == ["000000000008"]
+    assert files(tmp_path) == ["000000000008"]
 
 
 def test_a_folder_without_rows_and_a_damaged_table_are_named(tmp_path):
