@@ -135,7 +135,7 @@ def test_the_page_is_rebuilt(whole, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--lerners 3", "there is no option --lerners; did you mean --learners?"),
+        ("--lerners 3", "there is no option --lerners; did you mean --learners or --learners-per-group?"),
         ("--zzz", "there is no option --zzz."),
         ("extra", "there is no place for the argument 'extra'."),
         ("--num-envs", "--num-envs needs a value."),

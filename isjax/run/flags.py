@@ -60,7 +60,7 @@ def in_flags(message: str, kind: type) -> str:
     def as_flag(found: re.Match[str]) -> str:
         return _flag(found[0]) if found[0] in fields else found[0]
 
-    return re.sub(r"(?<![\w-])[a-z]+(_[a-z]*)+", as_flag, message)
+    return re.sub(r"(?<![\w'-])[a-z]+(_[a-z]*)+", as_flag, message)
 
 
 def peek(argv: list[str], flag: str) -> str | None:
