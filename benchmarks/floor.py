@@ -33,6 +33,7 @@ from isjax.learner.unroll import choose_resets, draw_resets
 from isjax.population import CPU_GROUP, _over_learners, _spread, make_population
 
 RESULTS = FOLDER / "floor.json"
+TABLE_IN = GUIDE
 ENVIRONMENTS, LEARNERS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 16, 20, 0.2
 PARTS = ("environment", "forward", "gradient")
 LIKE_FOR_LIKE = dict(unroll_length=20, num_envs=32, epochs=1, minibatches=1, torso=(64, 64), towers="separate")
@@ -191,7 +192,7 @@ def main() -> None:
     print(json.dumps([record["floor_share"] for record in records]))
     if not quick:
         write(RESULTS, result)
-        write_table("floor", table(result), GUIDE)
+        write_table("floor", table(result), TABLE_IN)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def times(found: dict) -> str:
 
 def table(result: dict) -> str:
     """V-trace as the README shows it."""
-    header = "`[T, B]`, V-trace here, rlax under `vmap`, times faster, associative form, an empty call"
+    header = "T × B, V-trace here, rlax under `vmap`, times faster, associative form, an empty call"
     lines = []
     for record in (r for r in result["records"] if r["operator"] == "vtrace"):
         us = {rival: f"{each['median']:,.0f} µs" for rival, each in record["us"].items()}
@@ -152,7 +152,7 @@ def table(result: dict) -> str:
 
 def guide_table(result: dict) -> str:
     """The other operators, and where the associative form begins to pay, for benchmarks/README.md."""
-    header = "operator, `[T, B]`, scan, associative, rlax under `vmap`, times faster than rlax"
+    header = "operator, T × B, scan, associative, rlax under `vmap`, times faster than rlax"
     lines = []
     for record in result["records"]:
         us = {rival: f"{each['median']:,.0f} µs" for rival, each in record["us"].items()}

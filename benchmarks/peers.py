@@ -31,7 +31,7 @@ from isjax.learner.defaults import defaults
 from isjax.population import make_population
 
 RESULTS = FOLDER / "peers.json"
-TURNS, STEPS, OWN_S = 7, 20_000, 1.0
+TURNS, STEPS, OWN_S = 5, 20_000, 1.0
 NETWORK: dict[str, Any] = dict(torso=(64, 64), towers="separate", activation="tanh")
 PPO = Config(
     algorithm="ppo", num_envs=8, unroll_length=128, epochs=4, minibatches=4, normalize_advantages=True, **NETWORK
@@ -135,12 +135,9 @@ def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
     turns, own_s, steps = (1, 0.1, 2_000) if given.quick else (TURNS, OWN_S, STEPS)
     settings = race.given | ({"path": str(given.purejaxrl)} if race.environment == "purejaxrl" else {})
     record = {"peer": race.peer, "settings": race.settings, "peer_settings": race.given}
-    record["isjax_settings"] = {
-        "config": shown(race.config),
-        "hyper": {k: float(v) for k, v in vars(race.hyper).items()},
-    }
+    record["isjax_settings"] = shown(race.config, race.hyper)
     print(
-        race.peer, race.settings, json.dumps(record["peer_settings"]), "\nisjax", record["isjax_settings"], flush=True
+        f"{race.peer}, {race.settings}:\n{json.dumps(race.given)}\n{json.dumps(record['isjax_settings'])}", flush=True
     )
     try:
         worker = Worker(race.script, race.environment, settings, given.environments)
