@@ -34,7 +34,7 @@ from isjax.population import CPU_GROUP, _over_learners, _spread, make_population
 
 RESULTS = FOLDER / "floor.json"
 TABLE_IN = GUIDE
-ENVIRONMENTS, LEARNERS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 16, 20, 0.2
+ENVIRONMENTS, LEARNERS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 16, 15, 0.2
 PARTS = ("environment", "forward", "gradient")
 LIKE_FOR_LIKE = dict(unroll_length=20, num_envs=32, epochs=1, minibatches=1, torso=(64, 64), towers="separate")
 """The shape that a plain IMPALA of others has; activation tanh, as everywhere."""

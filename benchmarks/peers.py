@@ -31,7 +31,7 @@ from isjax.learner.defaults import defaults
 from isjax.population import make_population
 
 RESULTS = FOLDER / "peers.json"
-TURNS, STEPS, OWN_S = 5, 20_000, 1.0
+TURNS, STEPS, OWN_S = 5, 4_000, 1.0
 NETWORK: dict[str, Any] = dict(torso=(64, 64), towers="separate", activation="tanh")
 PPO = Config(
     algorithm="ppo", num_envs=8, unroll_length=128, epochs=4, minibatches=4, normalize_advantages=True, **NETWORK

@@ -19,8 +19,6 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     # Its actors are promised more cores than there may be, or they would wait for them for good.
     ray.init(num_cpus=8, log_to_driver=False, include_dashboard=False, configure_logging=False)
-        num_cpus=8, log_to_driver=False, include_dashboard=False, configure_logging=False
-    )  # actors are promised more cores than there may be
     config = IMPALAConfig().environment("CartPole-v1").training(**settings["options"])
     runners = {"num_env_runners": settings["env_runners"]} if "env_runners" in settings else {}
     if "envs_per_runner" in settings:
