@@ -12,7 +12,10 @@ import time
 import ray
 from ray.rllib.algorithms.impala import IMPALAConfig
 
-SAMPLED = "num_env_steps_sampled_lifetime"
+
+def sampled(algorithm) -> int:
+    """Environment steps so far, after one more of its iterations, which take ten seconds; none may have come in yet."""
+    return algorithm.train().get("env_runners", {}).get("num_env_steps_sampled_lifetime", 0)
 
 
 def main() -> None:
@@ -25,13 +28,13 @@ def main() -> None:
         runners["num_envs_per_env_runner"] = settings["envs_per_runner"]
     algorithm = config.env_runners(**runners).build_algo()
     began = time.monotonic()
-    taken = algorithm.train()["env_runners"][SAMPLED]
+    taken = sampled(algorithm)
     first = {"first_s": time.monotonic() - began}
     print(json.dumps({name: importlib.metadata.version(name) for name in ("ray", "torch")} | first), flush=True)
     for line in sys.stdin:
         goal, began, before = taken + json.loads(line)["steps"], time.monotonic(), taken
         while taken < goal:
-            taken = algorithm.train()["env_runners"][SAMPLED]
+            taken = sampled(algorithm)
         print(json.dumps({"seconds": time.monotonic() - began, "steps": taken - before}), flush=True)
     algorithm.stop()
     ray.shutdown()
