@@ -182,7 +182,9 @@ def table(result: dict) -> str:
             [record["peer"], record["settings"], f"{peer['median']:,.0f}", algorithm, f"{own['median']:,.0f}", times]
         )
     header = ["peer", "settings", "its steps/s", "against isjax", "steps/s here", "times faster"]
-    pinned = ", ".join(sorted({pin for pins in PINNED.values() for pin in pins if not pin.startswith("jaxlib")}))
+    shown_here = {title(record) for record in result["records"] if "failed" not in record}
+    environments = {race.environment for race in races() if title(race._asdict()) in shown_here}
+    pinned = ", ".join(sorted({pin for name in environments for pin in PINNED[name] if not pin.startswith("jaxlib")}))
     return f"{rows(header, lines)}\nOne learner each; {pinned}; {result['device']}.\n"
 
 

@@ -9,12 +9,14 @@ import json
 import sys
 import time
 
+import torch
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
+    torch.set_num_threads(1)  # two to four times faster for networks this small than its default
     options = dict(settings["options"])
     envs = make_vec_env("CartPole-v1", n_envs=options.pop("n_envs", 1), seed=0)
     if settings["algorithm"] == "sbx-ppo":
