@@ -6,18 +6,19 @@ records whose command names that.
 """
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from defaults import run
+from harness import RESULTS as FOLDER
+from harness import read, write
 from readme import rows, write_table
 
 from isjax.learner.objectives import ALGORITHMS
 
-RESULTS = Path(__file__).parent / "results" / "algorithms.json"
+RESULTS = FOLDER / "algorithms.json"
 MEMORY = "--env MemoryChain-bsuite --env-params memory_length=10 --learners 16"
 RUNS = (
     *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in ALGORITHMS),
@@ -52,7 +53,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few steps, nothing is written")
     parser.add_argument("--only", default="", help="leave other records as they are")
     arguments = parser.parse_args()
-    before = {r["command"]: r for r in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
+    before = {r["command"]: r for r in read(RESULTS)} if RESULTS.exists() else {}
     records = []
     with tempfile.TemporaryDirectory() as root:
         for i, flags in enumerate(RUNS):
@@ -66,7 +67,7 @@ def main() -> None:
             records.append(record)
             print(f"{command}: IQM {record['final_return']['iqm']:.2f}, KL {record['largest_kl']}", flush=True)
     if not arguments.quick:
-        RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+        write(RESULTS, records)
         write_table("algorithms", table(records))
 
 

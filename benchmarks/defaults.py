@@ -12,10 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness import RESULTS as FOLDER
+from harness import commit, write
 from readme import rows, write_table
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "defaults.json"
+RESULTS = FOLDER / "defaults.json"
 
 RUNS = (
     "--env CartPole-v1 --learners 16 --steps 500000",
@@ -48,7 +49,7 @@ def run(flags: str, folder: Path, *, quick: bool) -> dict:
         arguments += ["--steps", "10000"]
     subprocess.run([sys.executable, "-m", "isjax", "train", *arguments, "--out", str(folder), "--quiet"], check=True)
     summary = json.loads((folder / "summary.json").read_text())
-    return {"command": f"isjax train {flags}"} | {name: summary[name] for name in KEPT}
+    return {"command": f"isjax train {flags}", "commit": commit()} | {name: summary[name] for name in KEPT}
 
 
 def table(records: list[dict]) -> str:
@@ -85,7 +86,7 @@ def main() -> None:
             records.append(record)
             print(f"{record['command']}: IQM {record['final_return']['iqm']:.2f}", flush=True)
     if not quick:
-        RESULTS.write_text(json.dumps(records, indent=1) + "\n")
+        write(RESULTS, records)
         write_table("defaults", table(records))
 
 

@@ -10,19 +10,18 @@ MAGIC, whose interval is Student's here, is timed in ours and left out of the lo
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import RESULTS as FOLDER
+from harness import provenance, seconds, write
 
 from isjax.ope.evaluation import evaluate_log
-from isjax.run.store import device_name, versions
 from isjax.types import LoggedEpisodes
 
-RESULTS = Path(__file__).parent / "results" / "estimators.json"
+RESULTS = FOLDER / "estimators.json"
 RESAMPLES, DISCOUNT, GAP = 1000, 0.97, 0.05
 
 
@@ -82,22 +81,21 @@ def main() -> None:
     quick = parser.parse_args().quick
     steps, episodes, repeats, loops = (20, 500, 1, 2) if quick else (100, 100_000, 5, 4)
     log = synthetic(steps, episodes)
-    began = time.monotonic()
-    evaluate_log(log, DISCOUNT, key=jax.random.key(0), resamples=RESAMPLES)
-    first = time.monotonic() - began
+
+    def ours_of(seed: int):
+        return evaluate_log(log, DISCOUNT, key=jax.random.key(seed), resamples=RESAMPLES)
+
+    first = seconds(lambda: ours_of(0).estimates)
     rivals = numpy_estimators(log)
     ours, theirs = [], {name: [] for name in rivals}
     rng = np.random.default_rng(1)
     for repeat in range(repeats):
-        began = time.monotonic()
-        evaluation = evaluate_log(log, DISCOUNT, key=jax.random.key(repeat), resamples=RESAMPLES)
-        ours.append(time.monotonic() - began)
+        ours.append(seconds(lambda seed=repeat: ours_of(seed).estimates))
         for name, estimator in rivals.items():  # in turn with ours: a noisy machine is noisy for both
             for _ in range(loops):
                 drawn = rng.integers(0, episodes, episodes)
-                began = time.monotonic()
-                estimator(drawn)
-                theirs[name].append(time.monotonic() - began)
+                theirs[name].append(seconds(lambda of=estimator, drawn=drawn: of(drawn)))
+    evaluation = ours_of(0)
     for name, estimator in rivals.items():
         np.testing.assert_allclose(
             estimator(np.arange(episodes)), evaluation.estimates[name].value, rtol=2e-3, atol=2e-3
@@ -114,13 +112,11 @@ def main() -> None:
         "numpy_resamples_timed": repeats * loops,
         "numpy_s_per_resample": {name: float(np.median(x)) for name, x in theirs.items()},
         "times_faster": loop_s / float(np.median(ours)),
-        "device": device_name(jax.devices()[:1]),
         "cores": os.cpu_count(),
-        "versions": versions(),
-    }
+    } | provenance(jax.devices()[:1])
     print(json.dumps(result, indent=2))
     if not quick:
-        RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+        write(RESULTS, result)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import time
-from pathlib import Path
 
 import jax
 
@@ -17,33 +16,27 @@ if __name__ == "__main__":  # before gymnax, which computes on import
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import jax.numpy as jnp
-import numpy as np
+from harness import RESULTS as FOLDER
+from harness import compiled, provenance, spread, write
 from readme import rows, write_table
 
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population
-from isjax.run.store import device_name, versions
+from isjax.run.store import device_name
 
-RESULTS = Path(__file__).parent / "results" / "population.json"
+RESULTS = FOLDER / "population.json"
 SIZES = (1, 16, 64, 256, 2048)
 STEPS_A_TURN = 2_000_000
 
 
-def compiled(learners: int):
+def started(learners: int):
     """The compiled program of so many learners, a state to start from, and what compiling took."""
     population = make_population(make_learner(defaults("CartPole-v1")[0]), learners)
     state = population.init(jax.random.key(0), defaults("CartPole-v1")[1])
-    began = time.monotonic()
-    program = population.advance.lower(state, jnp.int32(1)).compile()
-    seconds = time.monotonic() - began
+    program, compile_s = compiled(population.advance, state, jnp.int32(1))
     state, _ = program(state, jnp.int32(1))
-    return program, jax.block_until_ready(state), seconds, list(population.mesh.devices.flat)
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, [10, 50, 90])
-    return {"median": float(median), "p10": float(low), "p90": float(high)}
+    return program, jax.block_until_ready(state), compile_s, list(population.mesh.devices.flat)
 
 
 def table(result: dict) -> str:
@@ -74,7 +67,7 @@ def main() -> None:
         programs = {}
         for size in sizes:
             jax.clear_caches()
-            program, state, seconds, devices = compiled(size)
+            program, state, seconds, devices = started(size)
             compile_s[size].append(seconds)
             programs[size] = [program, state, devices]
     rates: dict[int, list[float]] = {size: [] for size in sizes}
@@ -98,8 +91,8 @@ def main() -> None:
     for record in records:
         print(json.dumps(record), flush=True)
     if not quick:
-        result = {"versions": versions(), "records": records}
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        result = provenance() | {"records": records}
+        write(RESULTS, result)
         write_table("population", table(result))
 
 

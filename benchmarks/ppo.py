@@ -1,7 +1,8 @@
 """PPO here against Rejax's PPO, settings equal, on CartPole-v1: steps per second and the return that they reach.
 
 `python benchmarks/ppo.py` takes about ten minutes on two cores and writes `results/ppo.json`. Rejax is installed,
-pinned, into an environment of its own below `--environments`; the two take turns in one run.
+pinned, into an environment of its own below `--environments`; the two take turns in one run. `--quick` writes
+nowhere.
 Equal: 4 environments × 128 steps, 4 epochs × 4 minibatches of shuffled rows, two 64×64 tanh towers, Adam with a
 constant step size of 2.5e-4, γ 0.99, λ 0.95, clipping at 0.2 of ratios and values, entropy 0.01, normalized
 advantages. Not equal: Rejax takes a time limit for an end, clips gradients element by element, and runs many learners
@@ -11,8 +12,6 @@ on one device; here learners are spread over the cores.
 import argparse
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -23,16 +22,16 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 
 import jax.numpy as jnp
 import numpy as np
+from harness import RESULTS as FOLDER
+from harness import provenance, ratio, spread, write
 from readme import rows, write_table
+from workers import ENVIRONMENTS, PINNED, Worker
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
-from isjax.run.store import device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "ppo.json"
-PINNED = ("rejax==0.1.3", "gymnax==0.0.9", "jax==0.10.2", "jaxlib==0.10.2")
+RESULTS = FOLDER / "ppo.json"
 SIZES, STEPS, TURNS = (1, 16), 102_400, 5
 CONFIG = Config(
     algorithm="ppo",
@@ -60,24 +59,6 @@ def settings() -> dict:
     return own | {name: getattr(HYPER, name) for name in names} | {"lambda": HYPER.lambda_}
 
 
-def worker(folder: Path) -> subprocess.Popen:
-    """Rejax in an environment of its own, which is made on the first run."""
-    python = folder / "rejax" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder / "rejax")], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PINNED], check=True)
-    command = [str(python), str(HERE / "peers" / "rejax_ppo.py"), json.dumps(settings())]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def ask(process: subprocess.Popen, learners: int, seed: int) -> dict:
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{learners} {seed}\n")
-    process.stdin.flush()
-    return json.loads(process.stdout.readline())
-
-
 class Ours:
     """The same question to isjax: all updates in one call."""
 
@@ -94,11 +75,6 @@ class Ours:
         state = self.population.init(jax.random.key(seed), HYPER)
         state, _ = jax.block_until_ready(self.program(state, jnp.int32(CONFIG.updates)))
         return state, time.monotonic() - began
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    low, median, high = np.percentile(values, [10, 50, 90])
-    return {"median": float(median), "p10": float(low), "p90": float(high)}
 
 
 def learned(returns: np.ndarray) -> dict:
@@ -138,23 +114,26 @@ def interval(reached: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environments", type=Path, default=Path("/tmp/isjax-peers"), help="where to install peers")
-    process = worker(parser.parse_args().environments.absolute())
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where to install peers")
+    parser.add_argument("--quick", action="store_true", help="one learner, one turn, nothing is written")
+    given = parser.parse_args()
+    sizes, turns = (SIZES[:1], 1) if given.quick else (SIZES, TURNS)
+    rejax = Worker("rejax_ppo.py", "rejax", settings(), given.environments)
     records = []
-    for learners in SIZES:
-        ours, theirs = Ours(learners), ask(process, learners, 0)
+    for learners in sizes:
+        ours, theirs = Ours(learners), rejax.ask(do="train", learners=learners, seed=0)
         ours_s, theirs_s = [], []
         state, _ = ours.train(0)
-        for turn in range(TURNS):
+        for turn in range(turns):
             ours_s.append(ours.train(turn)[1])
-            theirs_s.append(ask(process, learners, turn)["seconds"])
+            theirs_s.append(rejax.ask(do="train", learners=learners, seed=turn)["seconds"])
         steps = learners * STEPS
         records.append(
             {
                 "learners": learners,
                 "isjax_steps_per_s": spread([steps / s for s in ours_s]),
                 "rejax_steps_per_s": spread([steps / s for s in theirs_s]),
-                "times_faster": spread([b / a for a, b in zip(ours_s, theirs_s, strict=True)]),
+                "times_faster": ratio(theirs_s, ours_s),
                 "compile_s": {"isjax": ours.compile_s, "rejax": theirs["compile_s"]},
             }
         )
@@ -162,18 +141,11 @@ def main() -> None:
             own = np.asarray(ours.population.evaluate(state, jax.random.key(99)).episode_return).mean(1)
             records[-1]["return"] = {"isjax": learned(own), "rejax": learned(np.asarray(theirs["returns"]))}
         print(json.dumps({k: v for k, v in records[-1].items() if k != "return"}), flush=True)
-    assert process.stdin is not None
-    process.stdin.close()
-    result = {
-        "settings": settings(),
-        "turns": TURNS,
-        "pinned": PINNED,
-        "records": records,
-        "device": device_name(jax.devices()),
-        "versions": versions(),
-    }
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
-    write_table("ppo", table(result))
+    rejax.close()
+    result = {"settings": settings(), "turns": turns, "pinned": PINNED["rejax"], "records": records} | provenance()
+    if not given.quick:
+        write(RESULTS, result)
+        write_table("ppo", table(result))
 
 
 if __name__ == "__main__":

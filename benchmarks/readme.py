@@ -12,9 +12,10 @@ def with_table(readme: str, name: str, content: str) -> str:
     return before + begin + content + end + rest.split(end)[1]
 
 
-def write_table(name: str, content: str) -> None:
-    """Renews one table of the README."""
-    README.write_text(with_table(README.read_text(), name, content))
+def write_table(name: str, content: str, path: Path | None = None) -> None:
+    """Renews one table of the README, or of another document."""
+    path = path or README
+    path.write_text(with_table(path.read_text(), name, content))
 
 
 def rows(header: list[str], lines: list[list[str]]) -> str:

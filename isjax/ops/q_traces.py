@@ -4,16 +4,17 @@ All but the last are one recurrence, `G_t = Q_t + δ_t + γ c_{t+1} (G_{t+1} −
 `δ_t = r_t + γ v_t − Q_t`; they differ in the trace factor `c` alone.
 """
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_fraction, series
 from isjax.ops.ratios import MAX_LOG_RATIO, clipped_ratio, product_of_ratios
-from isjax.ops.recurrence import backward_affine
-from isjax.ops.returns import decay
+from isjax.ops.recurrence import backward_affine, backward_rows
+from isjax.ops.returns import Trace, decay
 from isjax.types import Flags, Scalar, Series
 
 
@@ -60,7 +61,8 @@ def retrace(
     *rows, log_rho_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
-    return _correct(rows, clipped_ratio(log_rho_tm1, 1.0), same_episode_t, is_valid_t, lambda_, associative)
+    factor = functools.partial(clipped_ratio, clip=1.0)
+    return _correct(rows, log_rho_tm1, factor, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def importance_sampled_q(
@@ -89,7 +91,8 @@ def importance_sampled_q(
     *rows, log_rho_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
-    return _correct(rows, clipped_ratio(log_rho_tm1, jnp.inf), same_episode_t, is_valid_t, lambda_, associative)
+    factor = functools.partial(clipped_ratio, clip=jnp.inf)
+    return _correct(rows, log_rho_tm1, factor, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def tree_backup(
@@ -118,7 +121,7 @@ def tree_backup(
     *rows, log_pi_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_pi_tm1=log_pi_tm1, is_valid_t=is_valid_t
     )
-    return _correct(rows, jnp.exp(log_pi_tm1), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, log_pi_tm1, jnp.exp, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def q_lambda(
@@ -144,7 +147,7 @@ def q_lambda(
     Array([1.5, 1. ], dtype=float32)
     """
     rows = series(q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, is_valid_t=is_valid_t)
-    return _correct(rows, jnp.ones_like(rows[0]), same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, rows[0], jnp.ones_like, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def general_off_policy_q(
@@ -172,7 +175,7 @@ def general_off_policy_q(
     Array([1.5, 1. ], dtype=float32)
     """
     *rows, c_tm1 = series(q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, c_tm1=c_tm1, is_valid_t=is_valid_t)
-    return _correct(rows, c_tm1, same_episode_t, is_valid_t, lambda_, associative)
+    return _correct(rows, c_tm1, lambda c: c, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def rbis(
@@ -223,14 +226,20 @@ def rbis(
 
 def _correct(
     rows: Sequence[Series],
-    c: Series,
+    x_tm1: Series,
+    factor: Callable[[Series], Series],
     same_episode_t: Flags | None,
     is_valid_t: Flags | None,
     lambda_: Scalar | Series,
     associative: bool,
 ) -> Series:
-    """The recurrence, for one trace factor or another; nothing follows the last row."""
+    """The recurrence, for one trace factor `factor(x_tm1)` or another; nothing follows the last row."""
     q_tm1, v_t, r_t, discount_t = rows
-    c_next = jnp.concatenate([c[1:], jnp.zeros_like(c[:1])])
-    gain = decay(discount_t, lambda_, same_episode_t, is_valid_t) * c_next
-    return q_tm1 + backward_affine(gain, r_t + discount_t * v_t - q_tm1, associative=associative)
+    x_t = jnp.concatenate([x_tm1[1:], jnp.zeros_like(x_tm1[:1])])
+
+    def affine(row: tuple[Series, Series, Series, Series, Trace]) -> tuple[Series, Series]:
+        q_tm1, v_t, r_t, x_t, trace = row
+        return trace.decay * factor(x_t), r_t + trace.discount_t * v_t - q_tm1
+
+    moving = (q_tm1, v_t, r_t, x_t, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
+    return backward_rows(moving, affine, lambda row, x, x_next: row[0] + x, associative=associative)

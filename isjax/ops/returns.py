@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from isjax._checks import along_time, check_flags, check_fraction, check_same_shape, series
 from isjax.ops.ratios import clipped_ratio
-from isjax.ops.recurrence import backward_affine
+from isjax.ops.recurrence import backward_affine, backward_rows
 from isjax.types import Flags, Scalar, Series
 
 RATIOS_OF_KIND = {"state": (0, 0), "sarsa": (1, 1), "expected_sarsa": (1, 0)}
@@ -185,8 +185,41 @@ def gae(
     Array([1.5, 1. ], dtype=float32)
     """
     v_tm1, v_t, r_t, discount_t = series(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, is_valid_t=is_valid_t)
-    gain = decay(discount_t, lambda_, same_episode_t, is_valid_t)
-    return backward_affine(gain, r_t + discount_t * v_t - v_tm1, associative=associative)
+
+    def affine(row: tuple[Series, Series, Series, Trace]) -> tuple[Series, Series]:
+        v_tm1, v_t, r_t, trace = row
+        return trace.decay, r_t + trace.discount_t * v_t - v_tm1
+
+    rows = (v_tm1, v_t, r_t, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
+    return backward_rows(rows, affine, lambda row, x, x_next: x, associative=associative)
+
+
+class Trace(NamedTuple):
+    """What a trace goes through from one row to the next: of all rows, or of one."""
+
+    discount_t: Series
+    lambda_: Series
+    """`[]`, `[T, 1, ...]` or `[T, *B]`."""
+    same_episode_t: Flags | None
+    is_valid_t: Flags | None
+
+    @classmethod
+    def checked(
+        cls, discount_t: Series, lambda_: Scalar | Series, same_episode_t: Flags | None, is_valid_t: Flags | None
+    ) -> "Trace":
+        """Of rows that were checked, with options that were not."""
+        check_fraction(lambda_=lambda_)
+        check_same_shape(discount_t=discount_t, same_episode_t=same_episode_t)
+        check_flags(same_episode_t=same_episode_t)
+        return cls(discount_t, along_time(discount_t, lambda_=lambda_), same_episode_t, is_valid_t)
+
+    @property
+    def decay(self) -> Series:
+        """`γ λ`, and 0 where an episode or the data ended."""
+        gain = self.discount_t * self.lambda_
+        for passes in (self.same_episode_t, self.is_valid_t):
+            gain = gain if passes is None else jnp.where(passes, gain, 0.0)
+        return gain
 
 
 def decay(
@@ -196,13 +229,7 @@ def decay(
     is_valid_t: Flags | None = None,
 ) -> Series:
     """`γ λ`, and 0 where an episode or the data ended: what is left of a trace from one row to the next."""
-    check_fraction(lambda_=lambda_)
-    check_same_shape(discount_t=discount_t, same_episode_t=same_episode_t)
-    check_flags(same_episode_t=same_episode_t)
-    gain = discount_t * along_time(discount_t, lambda_=lambda_)
-    for passes in (same_episode_t, is_valid_t):
-        gain = gain if passes is None else jnp.where(passes, gain, 0.0)
-    return gain
+    return Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t).decay
 
 
 def followed(same_episode_t: Flags | None, like: Series, is_valid_t: Flags | None) -> Flags:

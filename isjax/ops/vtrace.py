@@ -1,13 +1,16 @@
 """V-trace (Espeholt et al. 2018) and leaky V-trace (Zahavy et al. 2020), right at time limits."""
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from isjax._checks import along_time, check_flags, check_fraction, check_positive, check_same_shape, series
+from isjax._checks import check_fraction, check_positive, check_same_shape, series
 from isjax.ops.ratios import clipped_ratio
-from isjax.ops.recurrence import backward_affine
+from isjax.ops.recurrence import backward_rows
+from isjax.ops.returns import Trace
 from isjax.types import Flags, Scalar, Series
 
 
@@ -69,9 +72,8 @@ def vtrace(
     VTrace(target_tm1=Array([2., 2.], dtype=float32), advantage_tm1=Array([1., 1.], dtype=float32))
     """
     check_positive(clip_rho=clip_rho, clip_c=clip_c, clip_pg_rho=clip_pg_rho)
-    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t)
-    weights = [clipped_ratio(rows.log_rho_tm1, clip) for clip in (clip_rho, clip_c, clip_pg_rho)]
-    return _correct(rows, *weights, lambda_=lambda_, associative=associative)
+    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t, lambda_)
+    return _correct(rows, clipped_ratio, (clip_rho, clip_c, clip_pg_rho), associative=associative)
 
 
 def leaky_vtrace(
@@ -104,9 +106,9 @@ def leaky_vtrace(
     """
     check_fraction(alpha=alpha)
     check_positive(clip_rho=clip_rho, clip_c=clip_c, clip_pg_rho=clip_pg_rho)
-    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t)
-    weights = [leaky_ratio(rows.log_rho_tm1, clip, alpha) for clip in (clip_rho, clip_c, clip_pg_rho)]
-    return _correct(rows, *weights, lambda_=lambda_, associative=associative)
+    rows = _Rows.checked(v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t, lambda_)
+    ratio = functools.partial(leaky_ratio, alpha=alpha)
+    return _correct(rows, ratio, (clip_rho, clip_c, clip_pg_rho), associative=associative)
 
 
 def leaky_ratio(log_rho: jax.Array, clip: Scalar, alpha: Scalar) -> jax.Array:
@@ -120,33 +122,38 @@ class _Rows(NamedTuple):
     v_tm1: Series
     v_t: Series
     r_t: Series
-    discount_t: Series
     log_rho_tm1: Series
-    same_episode_t: Flags | None
+    trace: Trace
 
     @classmethod
-    def checked(cls, v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t) -> "_Rows":
+    def checked(
+        cls, v_tm1, v_t, r_t, discount_t, log_rho_tm1, same_episode_t, is_valid_t, lambda_: Scalar | Series
+    ) -> "_Rows":
         arrays = {"v_tm1": v_tm1, "v_t": v_t, "r_t": r_t, "discount_t": discount_t, "log_rho_tm1": log_rho_tm1}
-        rows = series(**arrays, is_valid_t=is_valid_t)
+        v_tm1, v_t, r_t, discount_t, log_rho_tm1 = series(**arrays, is_valid_t=is_valid_t)
         check_same_shape(v_tm1=v_tm1, same_episode_t=same_episode_t)
-        check_flags(same_episode_t=same_episode_t)
-        if is_valid_t is not None:  # Nothing passes through padding, not even what an option holds there.
-            same_episode_t = is_valid_t if same_episode_t is None else is_valid_t & same_episode_t
-        return cls(*rows, same_episode_t=same_episode_t)
+        # Nothing passes through padding, not even what an option holds there.
+        return cls(v_tm1, v_t, r_t, log_rho_tm1, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
+
+    @property
+    def q_t(self) -> Series:
+        """What the row's action is worth, by the value of the state actually reached."""
+        return self.r_t + self.trace.discount_t * self.v_t
 
 
 def _correct(
-    rows: _Rows, rho: Series, c: Series, rho_pg: Series, *, lambda_: Scalar | Series, associative: bool
+    rows: _Rows, ratio: Callable[..., Series], clips: tuple[Scalar, Scalar, Scalar], *, associative: bool
 ) -> VTrace:
-    """The equations, for ratios that were clipped one way or another."""
-    v_tm1, v_t, r_t, discount_t, _, same_episode_t = rows
-    check_fraction(lambda_=lambda_)
-    trace = discount_t * along_time(v_tm1, lambda_=lambda_)
-    if same_episode_t is not None:
-        trace = jnp.where(same_episode_t, trace, 0.0)
-    td = rho * (r_t + discount_t * v_t - v_tm1)
-    correction = backward_affine(trace * c, td, associative=associative)
-    # Row t sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next row's correction.
-    correction_next = jnp.concatenate([correction[1:], jnp.zeros_like(correction[:1])])
-    advantage = rho_pg * (r_t + discount_t * v_t + trace * correction_next - v_tm1)
-    return VTrace(v_tm1 + correction, advantage)
+    """The equations, for ratios that `ratio` clips at ρ̄, c̄ and the policy gradient's bound."""
+    clip_rho, clip_c, clip_pg_rho = clips
+
+    def affine(row: _Rows) -> tuple[Series, Series]:
+        gain = row.trace.decay * ratio(row.log_rho_tm1, clip_c)
+        return gain, ratio(row.log_rho_tm1, clip_rho) * (row.q_t - row.v_tm1)
+
+    def result(row: _Rows, correction: Series, correction_next: Series) -> VTrace:
+        # The row sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next row's correction.
+        q_t = row.q_t + row.trace.decay * correction_next
+        return VTrace(row.v_tm1 + correction, ratio(row.log_rho_tm1, clip_pg_rho) * (q_t - row.v_tm1))
+
+    return backward_rows(rows, affine, result, associative=associative)

@@ -1,0 +1,103 @@
+"""How everything here is timed and recorded: rivals take turns, and a record says what it was measured on."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from isjax.run.store import device_name, versions
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+GUIDE = HERE / "README.md"
+
+
+def seconds(function: Callable[[], Any], calls: int = 1) -> float:
+    """Wall-clock seconds of one call, its result waited for: the mean of `calls` calls in a row."""
+    began = time.perf_counter()
+    for _ in range(calls):
+        jax.block_until_ready(function())
+    return (time.perf_counter() - began) / calls
+
+
+def in_turn(
+    rivals: dict[str, Callable[[], Any]], turns: int, *, calls: int = 1, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Seconds a call of each rival, turn after turn: a noisy machine is noisy for all of them.
+
+    Each is called `warm_up` times before the first turn, and once more, untimed, before its own timed calls where
+    these are many. The order turns around every time, so that no rival always follows the same one.
+    """
+    for function in rivals.values():
+        for _ in range(warm_up):
+            jax.block_until_ready(function())
+    taken: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(turns):
+        for name in reversed(rivals) if turn % 2 else rivals:
+            if calls > 1:
+                jax.block_until_ready(rivals[name]())
+            taken[name].append(seconds(rivals[name], calls))
+    return taken
+
+
+def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Callable[..., Any], float]:
+    """The compiled program of a function (or of one that `jax.jit` gave), and the seconds that this took."""
+    program = function if hasattr(function, "lower") else jax.jit(function)
+    began = time.perf_counter()
+    executable = program.lower(*arguments).compile()
+    return executable, time.perf_counter() - began
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """The median, and the range that 10 to 90 % of the values lie in."""
+    low, median, high = np.percentile(values, [10, 50, 90])
+    return {"median": float(median), "p10": float(low), "p90": float(high)}
+
+
+def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
+    """How many times faster, turn by turn."""
+    return spread([a / b for a, b in zip(slower, faster, strict=True)])
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def commit() -> str:
+    """The commit that is checked out, with `+` where files that it tracks were changed since."""
+    git = ["git", "-C", str(HERE)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "diff", "--quiet", "HEAD", "--", ":!benchmarks/results", ":!README.md"], check=False
+        ).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + "+" * bool(changed)
+
+
+def provenance(devices: Sequence[Any] | None = None) -> dict[str, Any]:
+    """What a record was measured on: device, versions, commit."""
+    return {
+        "device": device_name(list(jax.devices() if devices is None else devices)),
+        "versions": versions(),
+        "commit": commit(),
+    }
+
+
+def write(path: Path, result: Any) -> None:
+    """Writes a record; one that does not say what it was measured on is refused."""
+    for record in result if isinstance(result, list) else [result]:
+        missing = {"device", "versions", "commit"} - set(record)
+        if missing:
+            raise ValueError(f"{path.name} must say its {', '.join(sorted(missing))}.")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())

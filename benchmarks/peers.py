@@ -1,0 +1,211 @@
+"""Steps per second on CartPole-v1, here and in other libraries: with equal settings, and defaults against defaults.
+
+`python benchmarks/peers.py` takes about ten minutes on two cores, more when it installs the peers, writes
+`results/peers.json` and renews its table in README.md; `--only WORD` renews the rows that contain it, `--quick` tries
+one out and writes nowhere. Peers are installed, pinned, into environments of their own below `--environments`: Rejax,
+Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its row needs `--purejaxrl PATH`, a copy of its ppo.py.
+Each row is a race in turns, one learner each, compilation left out. What is equal stands in the record: environments,
+rows and passes of an update, step size, discounts, costs and network. What is not: Stable-Baselines3, SBX and RLlib
+step environments of Gymnasium in Python; RLlib's actors are processes, and lag behind.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from harness import RESULTS as FOLDER
+from harness import provenance, read, spread, write
+from readme import rows, write_table
+from time_to_return import PUBLISHED
+from workers import ENVIRONMENTS, PINNED, Worker
+
+from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.defaults import defaults
+from isjax.population import make_population
+
+RESULTS = FOLDER / "peers.json"
+TURNS, STEPS, OWN_S = 5, 4_000, 1.0
+NETWORK: dict[str, Any] = dict(torso=(64, 64), towers="separate", activation="tanh")
+PPO = Config(
+    algorithm="ppo", num_envs=8, unroll_length=128, epochs=4, minibatches=4, normalize_advantages=True, **NETWORK
+)
+A2C = Config(algorithm="a2c", num_envs=8, unroll_length=16, optimizer="rmsprop", **NETWORK)
+IMPALA = Config(num_envs=10, unroll_length=50, torso=(256, 256), towers="separate")
+STEADY = Hyper(learning_rate=2.5e-4, learning_rate_end=1.0)
+REJAX = PUBLISHED | dict(steps=102_400, num_envs=8, unroll_length=128, epochs=4, minibatches=4, learning_rate=2.5e-4)
+SB3 = dict(n_envs=8, learning_rate=2.5e-4, gamma=0.99, gae_lambda=0.95, ent_coef=0.01, vf_coef=0.5, max_grad_norm=0.5)
+SB3_PPO = SB3 | dict(n_steps=128, n_epochs=4, batch_size=256, clip_range=0.2)
+PUREJAXRL = dict(
+    ENV_NAME="CartPole-v1",
+    TOTAL_TIMESTEPS=102_400,
+    NUM_ENVS=8,
+    NUM_STEPS=128,
+    UPDATE_EPOCHS=4,
+    NUM_MINIBATCHES=4,
+    LR=2.5e-4,
+    ANNEAL_LR=False,
+    GAMMA=0.99,
+    GAE_LAMBDA=0.95,
+    CLIP_EPS=0.2,
+    ENT_COEF=0.01,
+    VF_COEF=0.5,
+    MAX_GRAD_NORM=0.5,
+    ACTIVATION="tanh",
+    DEBUG=False,
+)
+RLLIB = dict(
+    env_runners=2,
+    envs_per_runner=5,
+    options=dict(lr=2.5e-4, gamma=0.99, entropy_coeff=0.01, vf_loss_coeff=0.5, train_batch_size_per_learner=500),
+)
+
+
+class Race(NamedTuple):
+    """One row: a peer's worker, and what of ours it is compared with."""
+
+    peer: str
+    settings: str
+    """Equal, or defaults."""
+    script: str
+    environment: str
+    given: dict[str, Any]
+    """What the worker is given."""
+    config: Config
+    hyper: Hyper
+
+
+def races() -> list[Race]:
+    own = defaults("CartPole-v1")
+    sb3 = ("sb3.py", "sb3")
+    return [
+        Race("Rejax PPO", "equal", "rejax_ppo.py", "rejax", REJAX, PPO, STEADY),
+        Race("PureJaxRL PPO", "equal", "purejaxrl.py", "purejaxrl", {"config": PUREJAXRL}, PPO, STEADY),
+        Race("SB3 PPO", "equal", *sb3, {"algorithm": "ppo", "options": SB3_PPO}, PPO, STEADY),
+        Race("SBX PPO", "equal", *sb3, {"algorithm": "sbx-ppo", "options": SB3_PPO}, PPO, STEADY),
+        Race("SB3 A2C", "equal", *sb3, {"algorithm": "a2c", "options": SB3 | dict(n_steps=16)}, A2C, STEADY),
+        Race("RLlib IMPALA", "equal", "rllib.py", "rllib", RLLIB, IMPALA, STEADY),
+        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own),
+        Race("SB3 PPO", "defaults", *sb3, {"algorithm": "ppo", "options": {}}, *own),
+        Race("SBX PPO", "defaults", *sb3, {"algorithm": "sbx-ppo", "options": {}}, *own),
+        Race("SB3 A2C", "defaults", *sb3, {"algorithm": "a2c", "options": {}}, *own),
+        Race("RLlib IMPALA", "defaults", "rllib.py", "rllib", {"options": {}}, *own),
+    ]
+
+
+def ours(config: Config, hyper: Hyper, own_s: float) -> tuple[Callable[[], float], float]:
+    """A function that trains for about `own_s` seconds and gives steps per second; and seconds of compilation."""
+    population = make_population(make_learner(config), 1)
+    state = population.init(jax.random.key(0), hyper)
+    began = time.perf_counter()
+    program = population.advance.lower(state, jnp.int32(1)).compile()
+    compile_s = time.perf_counter() - began
+    held = [state]
+
+    def train(updates: int) -> float:
+        began = time.perf_counter()
+        held[0], _ = jax.block_until_ready(program(held[0], jnp.int32(updates)))
+        return updates * config.steps_per_update / (time.perf_counter() - began)
+
+    train(1)
+    updates = max(1, int(own_s * train(5) / config.steps_per_update))
+    return lambda: train(updates), compile_s
+
+
+def theirs(worker: Worker, race: Race, steps: int) -> Callable[[], float]:
+    """A function that trains for about so many steps and gives steps per second."""
+
+    def train() -> float:
+        if race.environment == "rejax":
+            return race.given["steps"] / worker.ask(do="train", learners=1, seed=0)["seconds"]
+        answer = worker.ask(steps=steps)
+        return answer["steps"] / answer["seconds"]
+
+    return train
+
+
+def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
+    """The record of one row; one that says why, if the peer cannot be run here."""
+    turns, own_s, steps = (1, 0.1, 2_000) if given.quick else (TURNS, OWN_S, STEPS)
+    settings = race.given | ({"path": str(given.purejaxrl)} if race.environment == "purejaxrl" else {})
+    record = {"peer": race.peer, "settings": race.settings, "peer_settings": race.given}
+    record["isjax_settings"] = shown(race.config, race.hyper)
+    print(
+        f"{race.peer}, {race.settings}:\n{json.dumps(race.given)}\n{json.dumps(record['isjax_settings'])}", flush=True
+    )
+    try:
+        worker = Worker(race.script, race.environment, settings, given.environments)
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        print(f"{race.peer} does not run here: {error}", flush=True)
+        return record | {"failed": type(error).__name__}
+    them, (us, compile_s) = theirs(worker, race, steps), ours(race.config, race.hyper, own_s)
+    them()
+    pairs = [(us(), them()) for _ in range(turns)]
+    worker.close()
+    record |= {
+        "versions_of_peer": worker.versions,
+        "isjax_steps_per_s": spread([a for a, _ in pairs]),
+        "peer_steps_per_s": spread([b for _, b in pairs]),
+        "times_faster": spread([a / b for a, b in pairs]),
+        "compile_s": compile_s,
+    }
+    print(race.peer, race.settings, record["times_faster"], flush=True)
+    return record
+
+
+def shown(config: Config, hyper: Hyper) -> dict[str, Any]:
+    """Our settings, as far as peers have the like."""
+    names = "algorithm num_envs unroll_length epochs minibatches torso towers activation optimizer"
+    return {name: getattr(config, name) for name in names.split()} | {k: float(v) for k, v in vars(hyper).items()}
+
+
+def title(record: dict[str, Any]) -> str:
+    return f"{record['peer']} {record['settings']}"
+
+
+def table(result: dict) -> str:
+    """The records as the README shows them."""
+    lines = []
+    for record in result["records"]:
+        if "failed" in record:
+            continue
+        own, peer, faster = (record[name] for name in ("isjax_steps_per_s", "peer_steps_per_s", "times_faster"))
+        times = f"{faster['median']:,.1f} ({faster['p10']:,.1f} to {faster['p90']:,.1f})"
+        algorithm = record["isjax_settings"]["algorithm"]
+        lines.append(
+            [record["peer"], record["settings"], f"{peer['median']:,.0f}", algorithm, f"{own['median']:,.0f}", times]
+        )
+    header = ["peer", "settings", "its steps/s", "against isjax", "steps/s here", "times faster"]
+    shown_here = {title(record) for record in result["records"] if "failed" not in record}
+    environments = {race.environment for race in races() if title(race._asdict()) in shown_here}
+    pinned = ", ".join(sorted({pin for name in environments for pin in PINNED[name] if not pin.startswith("jaxlib")}))
+    return f"{rows(header, lines)}\nOne learner each; {pinned}; {result['device']}.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where to install peers")
+    parser.add_argument("--purejaxrl", type=Path, help="a copy of PureJaxRL's ppo.py, its wrappers beside it")
+    parser.add_argument("--only", default="", help="leave rows that do not contain this word as they are")
+    parser.add_argument("--quick", action="store_true", help="one turn of the first row, nothing is written")
+    given = parser.parse_args()
+    records = {title(r): r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
+    known = {title(race._asdict()): race for race in races()}
+    chosen = [name for name in known if given.only in name and (given.purejaxrl or "PureJaxRL" not in name)]
+    for name in chosen[: 1 if given.quick else None]:
+        records[name] = measure(known[name], given)
+    records = [records[name] for name in known if name in records]
+    if not given.quick:
+        result = provenance(jax.devices()[:1]) | {"turns": TURNS, "cores": os.cpu_count(), "records": records}
+        write(RESULTS, result)
+        write_table("peers", table(result))
+
+
+if __name__ == "__main__":
+    main()

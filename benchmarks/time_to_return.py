@@ -1,0 +1,242 @@
+"""Seconds until an environment is learned: isjax's defaults against Rejax's PPO at the best settings known for it.
+
+`python benchmarks/time_to_return.py` takes about half an hour on two cores, most of it on Breakout, writes
+`results/time_to_return.json` and renews its table in README.md; `--env` renews one environment, `--quick` tries it out
+and writes nowhere.
+Learned: the interquartile mean over 16 learners of their mean return reaches the goal and stays there for three
+evaluations; what counts is the first of them. Between evaluations both train for about as many steps, in turn; only
+that is on the clock. Evaluations sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
+Rejax's settings: on CartPole those it publishes (configs/gymnax/cartpole.yaml in its repository); it publishes none for
+MinAtar. Its many learners run on one device, as shipped; here they are spread over the cores.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+if __name__ == "__main__":  # before gymnax, which computes on import
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+import jax.numpy as jnp
+import numpy as np
+from harness import RESULTS as FOLDER
+from harness import provenance, read, spread, write
+from readme import rows, write_table
+from workers import ENVIRONMENTS, PINNED, Worker
+
+from isjax.learner import make_learner
+from isjax.learner.defaults import defaults
+from isjax.population import make_population
+from isjax.stats import interquartile_mean
+
+RESULTS = FOLDER / "time_to_return.json"
+LEARNERS, EPISODES, IN_A_ROW = 16, 128, 3
+PUBLISHED = dict(
+    env="CartPole-v1",
+    steps=100_000,
+    num_envs=5,
+    unroll_length=100,
+    epochs=5,
+    minibatches=5,
+    learning_rate=7.5e-4,
+    discount=0.99,
+    clip_epsilon=0.2,
+    value_cost=0.5,
+    entropy_cost=0.01,
+    max_grad_norm=0.5,
+) | {"lambda": 0.95}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is to be reached, and how."""
+
+    goal: float
+    between: int
+    """Steps of each learner between evaluations, at least."""
+    limit: int
+    """Steps of each learner after which it counts as not learned."""
+    turns: int
+    rejax: dict[str, Any]
+
+
+TASKS = {
+    "CartPole-v1": Task(475.0, 4_000, 500_000, 3, PUBLISHED),
+    "Breakout-MinAtar": Task(
+        20.0,
+        200_000,
+        10_000_000,
+        1,
+        PUBLISHED
+        | dict(env="Breakout-MinAtar", steps=10_000_000, num_envs=32, unroll_length=32, epochs=4)
+        | dict(minibatches=4, learning_rate=5e-4),
+    ),
+}
+
+
+class Ours:
+    """A population with its defaults, asked as Rejax's worker is."""
+
+    def __init__(self, env: str, between: int) -> None:
+        config, self.hyper = defaults(env)
+        config = dataclasses.replace(config, evaluation_episodes=EPISODES, evaluation_policy="sample")
+        self.population = make_population(make_learner(config), LEARNERS)
+        self.updates = jnp.int32(-(-between // config.steps_per_update))
+        self.steps = int(self.updates) * config.steps_per_update
+        self.program: Any = None
+
+    def start(self, seed: int) -> float:
+        """Learners at their beginning; the seconds that compiling took, 0 but for the first time."""
+        began = time.monotonic()
+        self.state = jax.block_until_ready(self.population.init(jax.random.key(seed), self.hyper))
+        if self.program is not None:
+            return 0.0
+        self.program = self.population.advance.lower(self.state, self.updates).compile()
+        return time.monotonic() - began
+
+    def advance(self, seed: int) -> tuple[float, np.ndarray]:
+        """Seconds of the next updates, and what each learner then reaches."""
+        began = time.monotonic()
+        self.state, _ = jax.block_until_ready(self.program(self.state, self.updates))
+        seconds = time.monotonic() - began
+        return seconds, np.asarray(self.population.evaluate(self.state, jax.random.key(seed)).episode_return).mean(1)
+
+
+class Theirs:
+    """Rejax's worker."""
+
+    def __init__(self, task: Task, folder: Path) -> None:
+        self.worker = Worker("rejax_ppo.py", "rejax", task.rejax, folder)
+        self.iterations = -(-task.between // (task.rejax["num_envs"] * task.rejax["unroll_length"]))
+
+    def start(self, seed: int) -> float:
+        """Learners at their beginning, and the seconds that compiling took."""
+        answer = self.worker.ask(do="start", learners=LEARNERS, seed=seed, iterations=self.iterations)
+        self.steps = answer["steps"]
+        return answer["compile_s"]
+
+    def advance(self, seed: int) -> tuple[float, np.ndarray]:
+        """Seconds of the next iterations, and what each learner then reaches."""
+        answer = self.worker.ask(do="advance", seed=seed)
+        return answer["seconds"], np.asarray(answer["returns"])
+
+
+class Curve:
+    """The returns of one run, and when they were good enough."""
+
+    def __init__(self, goal: float) -> None:
+        self.goal, self.seconds, self.steps, self.iqm = goal, [], [], []
+
+    def add(self, seconds: float, steps: int, returns: np.ndarray) -> None:
+        """What the learners reach after so many more seconds and steps."""
+        before = self.seconds[-1] if self.seconds else 0.0
+        self.seconds.append(before + seconds)
+        self.steps.append((len(self.steps) + 1) * steps)
+        self.iqm.append(float(interquartile_mean(jnp.asarray(returns, jnp.float32))))
+
+    @property
+    def reached(self) -> bool:
+        """Whether the last evaluations were all good enough."""
+        return len(self.iqm) >= IN_A_ROW and min(self.iqm[-IN_A_ROW:]) >= self.goal
+
+    def record(self) -> dict[str, Any]:
+        """The whole run, and the first of the evaluations that made it count as learned."""
+        first = len(self.iqm) - IN_A_ROW if self.reached else None
+        return {
+            "seconds": None if first is None else self.seconds[first],
+            "steps": None if first is None else self.steps[first],
+            "curve": {"seconds": self.seconds, "iqm": self.iqm},
+        }
+
+
+def race(task: Task, rivals: dict[str, Any], seed: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """One run of each, chunk after chunk in turn, and the seconds that compiling took."""
+    compile_s = {name: rival.start(seed) for name, rival in rivals.items()}
+    curves = {name: Curve(task.goal) for name in rivals}
+    running = set(rivals)
+    while running:
+        for name in sorted(running):
+            seconds, returns = rivals[name].advance(1000 * (seed + 1) + len(curves[name].iqm))
+            curves[name].add(seconds, rivals[name].steps, returns)
+            if curves[name].reached or curves[name].steps[-1] >= task.limit:
+                running.discard(name)
+    return {name: curve.record() for name, curve in curves.items()}, compile_s
+
+
+def measure(env: str, task: Task, folder: Path) -> dict[str, Any]:
+    """The record of one environment."""
+    rivals = {"isjax": Ours(env, task.between), "rejax": Theirs(task, folder)}
+    runs: dict[str, list] = {name: [] for name in rivals}
+    compile_s: dict[str, float] = {}
+    for seed in range(task.turns):
+        found, compiling = race(task, rivals, seed)
+        compile_s |= {name: s for name, s in compiling.items() if name not in compile_s}
+        for name, run in found.items():
+            runs[name].append(run)
+            print(env, seed, name, run["seconds"], run["steps"], f"{run['curve']['iqm'][-1]:.1f}", flush=True)
+    rivals["rejax"].worker.close()
+    record = {
+        "environment": env,
+        "goal": task.goal,
+        "learners": LEARNERS,
+        "settings_of_rejax": task.rejax,
+        "runs": runs,
+    }
+    record |= {"compile_s": compile_s, "seconds": {}, "steps": {}}
+    for name, each in runs.items():
+        for what in ("seconds", "steps"):
+            values = [run[what] for run in each]
+            record[what][name] = None if None in values else spread(values)
+    if None not in record["seconds"].values():
+        pairs = zip(runs["rejax"], runs["isjax"], strict=True)
+        record["times_faster"] = spread([theirs["seconds"] / ours["seconds"] for theirs, ours in pairs])
+        whole = {name: record["seconds"][name]["median"] + compile_s[name] for name in runs}
+        record["times_faster_with_compilation"] = whole["rejax"] / whole["isjax"]
+    return record
+
+
+def table(result: dict) -> str:
+    """The records as the README shows them."""
+    header = "environment, IQM return, library, seconds, with compilation, steps a learner, times faster"
+    lines = []
+    for record in result["records"]:
+        for name in ("isjax", "rejax"):
+            seconds, steps = record["seconds"][name], record["steps"][name]
+            faster = record.get("times_faster") if name == "isjax" else None
+            cells = ["not reached", "", "", ""]
+            if seconds:
+                whole = seconds["median"] + record["compile_s"][name]
+                cells = [f"{seconds['median']:.1f} ({seconds['p10']:.1f} to {seconds['p90']:.1f})", f"{whole:.1f}"]
+                cells.append(f"{steps['median']:,.0f}")
+                cells.append(f"{faster['median']:.1f} ({faster['p10']:.1f} to {faster['p90']:.1f})" if faster else "")
+            lines.append([record["environment"], f"{record['goal']:.0f}", name, *cells])
+    note = f"{LEARNERS} learners; {', '.join(result['pinned'])}; {result['device']}."
+    return f"{rows(header.split(', '), lines)}\n{note}\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where to install peers")
+    parser.add_argument("--env", choices=list(TASKS), action="append", help="leave the other's record as it is")
+    parser.add_argument("--quick", action="store_true", help="one run of few steps, nothing is written")
+    given = parser.parse_args()
+    before = {r["environment"]: r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
+    for env in given.env or list(TASKS)[: 1 if given.quick else None]:
+        task = dataclasses.replace(TASKS[env], limit=20_000, turns=1) if given.quick else TASKS[env]
+        before[env] = measure(env, task, given.environments)
+    records = [before[env] for env in TASKS if env in before]
+    result = provenance() | {"pinned": PINNED["rejax"], "episodes": EPISODES, "records": records}
+    print(json.dumps([{k: v for k, v in r.items() if k != "runs"} for r in records]))
+    if not given.quick:
+        write(RESULTS, result)
+        write_table("time_to_return", table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Benchmarks run, and their records say what they were measured on."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BENCHMARKS = ROOT / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from tests.peers import rlax  # isort: skip  # before the benchmarks import it, since it warns
+
+import floor
+import harness
+import ops as ops_benchmark
+import peers
+import readme
+import time_to_return
+
+assert rlax
+
+RECORDS = sorted((BENCHMARKS / "results").glob("*.json"))
+
+
+def run(*arguments, timeout=600):
+    """What a command of benchmarks says, on as many devices as the machine has."""
+    environment = {name: x for name, x in os.environ.items() if name != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=environment,
+        timeout=timeout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", ["ops", "floor"])
+def test_a_quick_run_measures_and_writes_nothing(name):
+    written = [BENCHMARKS / "results" / f"{name}.json", ROOT / "README.md", BENCHMARKS / "README.md"]
+    before = [path.read_bytes() for path in written]
+    result = run(name, "--quick")
+    assert result.returncode == 0, result.stderr
+    assert f"== {name}" in result.stdout
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_a_mistyped_benchmark_is_named():
+    result = run("opps")
+    assert result.returncode == 2
+    assert "unknown: opps" in result.stderr
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_every_record_says_its_device_versions_and_commit(path):
+    found = json.loads(path.read_text())
+    for record in found if isinstance(found, list) else [found]:
+        assert record["device"]
+        assert record["versions"]["jax"]
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"])
+
+
+def test_a_record_without_a_commit_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"x.json must say its commit"):
+        harness.write(tmp_path / "x.json", {"device": "cpu", "versions": {}})
+
+
+def test_rivals_take_turns_and_turn_around():
+    calls = []
+    rivals = {name: lambda name=name: calls.append(name) for name in "ab"}
+    taken = harness.in_turn(rivals, 2, warm_up=0)
+    assert "".join(calls) == "abba"
+    assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2}
+
+
+def test_the_associative_form_pays_from_the_length_on_after_which_it_is_never_slower():
+    faster = {8: 1.5, 16: 0.5, 32: 1.5, 64: 2.0}
+    records = [{"T": t, "B": 4, "associative_times_faster": {"median": x}} for t, x in faster.items()]
+    assert ops_benchmark.crossover(records) == {"4": 32}
+    assert ops_benchmark.crossover(records[:2]) == {"4": None}
+
+
+@pytest.mark.parametrize(
+    ("iqm", "reached"), [([480, 470, 480, 490], False), ([480, 480], False), ([1, 480, 475, 490], True)]
+)
+def test_a_goal_is_reached_once_three_evaluations_in_a_row_reach_it(iqm, reached):
+    curve = time_to_return.Curve(475.0)
+    for score in iqm:
+        curve.add(2.0, 100, [score])
+    assert curve.reached == reached
+    expected = (4.0, 200) if reached else (None, None)
+    assert (curve.record()["seconds"], curve.record()["steps"]) == expected
+
+
+@pytest.mark.parametrize("module", [ops_benchmark, peers, time_to_return], ids=lambda module: module.__name__)
+def test_tables_of_the_readme_are_those_of_their_records(module):
+    text = (ROOT / "README.md").read_text()
+    result = json.loads(module.RESULTS.read_text())
+    assert readme.with_table(text, module.__name__, module.table(result)) == text
+
+
+@pytest.mark.parametrize(("name", "table"), [("ops", ops_benchmark.guide_table), ("floor", floor.table)])
+def test_tables_of_the_guide_are_those_of_their_records(name, table):
+    text = harness.GUIDE.read_text()
+    result = json.loads((harness.RESULTS / f"{name}.json").read_text())
+    assert readme.with_table(text, name, table(result)) == text
