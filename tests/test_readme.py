@@ -57,8 +57,8 @@ def test_every_file_that_is_named_exists():
 
 
 def test_the_flags_of_every_command_are_known(capsys):
-    commands = re.findall(r"isjax (train|evaluate|record)((?: [\w./-]+)*)", README)
-    assert {name for name, _ in commands} == {"train", "evaluate", "record"}
+    commands = re.findall(r"isjax (train|sweep|best|evaluate|record)((?: [\w./=,:-]+)*)", README)
+    assert {name for name, _ in commands} == {"train", "sweep", "best", "evaluate", "record"}
     for name, rest in commands:
         assert cli.main([name, "--help"]) == 0
         known = set(re.findall(r"--[\w-]+", capsys.readouterr().out))
