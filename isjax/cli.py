@@ -147,12 +147,12 @@ def sweep(argv: list[str]) -> int:
             settings = space.settings(flags.run.seed)
             numbers = {name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")}
             groups = group(settings, functools.cache(base), flags.program, numbers | {"halvings": flags.halvings})
+        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
         if not flags.run.quiet:
             print(
                 f"{len(settings):,} settings of {groups[0].plan.per_setting:,} learners, {len(groups)} to compile.",
                 file=sys.stderr,
             )
-        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
         return Job(folder, run.train, is_finished(folder))
 
     return _in_a_folder("sweep", flags, prepare)

@@ -98,9 +98,6 @@ def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
 
 def animate(name: str, overrides: tuple[str, ...], states: list[Tree], returns: Any, path: Any) -> None:
     """Writes gymnax's own pictures of an episode as a GIF; raises whatever it raises where it has none."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from gymnax.visualize import Visualizer
 
     environment, params = make_environment(name, overrides)

@@ -119,8 +119,11 @@ def load(folder: str | Path) -> Policy:
 
 def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     """Draws an episode with gymnax's own pictures; returns a line about it."""
+    import matplotlib
+
     from isjax.learner.environments import animate
 
+    matplotlib.use("Agg")
     config = read_json(folder / SETTINGS)["config"]
     states, rewards = episode(policy, key)
     path = folder / f"{EPISODE}.gif"

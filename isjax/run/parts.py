@@ -110,6 +110,7 @@ class Folder(NamedTuple):
 def rungs(plan: Plan) -> list[int]:
     """Updates at which a round ends: where the weaker half of the settings is given up, and the end.
 
+    >>> from isjax.learner.config import Config, Hyper
     >>> rungs(Plan(config=Config(steps=128_000), hyper=Hyper(), log_every=100, halvings=2))
     [300, 500, 1000]
     """
