@@ -82,17 +82,15 @@ def pages(finished, other, sweep, tmp_path_factory) -> dict[str, Path]:
 
 
 HEADINGS = {
-    "run": (
-        [
-            "Learning curve",
-            "Final returns",
-            "Off-policy diagnostics",
-            "Optimization",
-            "Who died",
-            "Speed",
-            "Configuration",
-        ]
-    ),
+    "run": [
+        "Learning curve",
+        "Final returns",
+        "Off-policy diagnostics",
+        "Optimization",
+        "Who died",
+        "Speed",
+        "Configuration",
+    ],
     "comparison": ["Learning curves", "Final returns", "Probability of improvement", "Differences", "Commands"],
     "sweep": ["Ranking", "Best settings", "What each field does", "Commands"],
 }
@@ -175,7 +173,7 @@ def test_the_dead_are_listed_and_not_drawn():
     assert "900" not in learning_curve(given)[1]
     caption, body = died({}, given)
     assert caption.startswith("1 of 2")
-    assert "<td>1</td><td>7</td>" in body
+    assert "<li>learner 1 at update 7</li>" in body
     assert died({"died": []}, given)[0].startswith("Nobody")
 
 
@@ -184,7 +182,7 @@ def test_of_many_dead_the_first_are_named_and_all_are_counted():
     gone = [{"learner": i, "update": 2} for i in range(70)]
     caption, body = died({"died": gone}, given)
     assert caption.startswith("70 of 80")
-    assert "And 20 more" in body
+    assert "<li>and 20 more</li>" in body
     assert figures_in(body)[0]["data"][0]["y"] == [80, 10, 10, 10]
 
 
@@ -212,11 +210,21 @@ def test_a_bound_is_marked_where_all_share_it_and_come_near_it(bound, marked):
     assert ("clipped above 0.5" in panels.figures[0]) == marked
 
 
+def test_ratios_get_a_logarithmic_scale_where_they_need_one():
+    for least, scale in ((0.5, None), (1e-9, "log")):
+        (figure,) = off_policy(curves(**{"ratio/min": [[least, 0.6]], "ratio/max": [[1.2, 1.3]]}), {"clip_rho": 1.0})[0]
+        assert figures_in(figure)[0]["layout"]["yaxis"].get("type") == scale
+        assert ("is drawn there" in figure) == (scale == "log")
+        assert "ρ̄ = 1" in json.dumps(figures_in(figure), ensure_ascii=False)
+
+
 def test_values_over_many_decades_get_a_logarithmic_scale():
     (wide,) = optimization(curves(**{"loss/value": [[1e-3, 1.0, 1e6]]}), {}).figures
+    (signed,) = optimization(curves(**{"loss/value": [[-1e-3, 1.0, 1e6]]}), {}).figures
     (narrow,) = optimization(curves(**{"loss/value": [[1.0, 2.0, 3.0]]}), {}).figures
     assert figures_in(wide)[0]["layout"]["yaxis"]["type"] == "log"
-    assert "type" not in figures_in(narrow)[0]["layout"]["yaxis"]
+    for figure in (signed, narrow):
+        assert "type" not in figures_in(figure)[0]["layout"]["yaxis"]
 
 
 def test_returns_that_are_all_the_same_are_a_sentence():

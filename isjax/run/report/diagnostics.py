@@ -106,8 +106,9 @@ def _several(panels: Panels, title: str, found: dict[str, np.ndarray], curves: C
         values = ", ".join(dict.fromkeys(f"{_the_one(x):g}" for x in found.values()))
         panels.constant.append(f"{_lower(title.partition(':')[0])} {values}")
         return
-    log = _UNITS[title] == "ratio"
-    marks = _mark(hyper, "clip_rho", found.get("largest"), "ρ̄ = {}") if log else ()
+    is_ratio = _UNITS[title] == "ratio"
+    log = is_ratio and max(np.nanmax(x) for x in found.values()) > 30 * min(np.nanmin(x) for x in found.values())
+    marks = _mark(hyper, "clip_rho", found.get("largest"), "ρ̄ = {}") if is_ratio else ()
     panels.figures.append(kinds(found, curves.env_steps, unit=_UNITS[title], title=title, log=log, marks=marks))
 
 

@@ -136,7 +136,7 @@ def spread(x: np.ndarray, steps: np.ndarray, *, name: str, unit: str, title: str
     x, steps = np.where(np.isfinite(x), x, np.nan)[rows], steps[rows]
     low, high = np.nanmin(x, axis=1), np.nanmax(x, axis=1)
     first, middle, third = np.nanpercentile(x, [25, 50, 75], axis=1)
-    log = is_wide(middle, high)
+    log = is_wide(low, middle, high)
     if log:
         floor = float(middle[middle > 0].min()) / 1e3
         low, first, middle = (np.maximum(each, floor) for each in (low, first, middle))
@@ -171,13 +171,15 @@ def kinds(
             areas.insert(0, ribbon(steps[rows], low, high, color=color, opacity=0.1) | group)
         dash = DASHES[number % len(DASHES)]
         traces.append(line(steps[rows], middle, name, color=color, dash=dash) | group | {"showlegend": True})
-    return figure([*areas, *traces], x=STEPS, y=unit, height=290, title=title, log=log, marks=marks)
+    smallest = min(float(np.nanmin(x)) for x in columns.values())
+    note = f"What is below {FLOOR:g} is drawn there." if log and smallest < FLOOR else ""
+    return figure([*areas, *traces], x=STEPS, y=unit, height=290, title=title, note=note, log=log, marks=marks)
 
 
-def is_wide(middle: np.ndarray, high: np.ndarray) -> bool:
-    """Whether a few large values would press everything else to the ground."""
+def is_wide(low: np.ndarray, middle: np.ndarray, high: np.ndarray) -> bool:
+    """Whether a few large values would press everything else to the ground, and nothing is below it."""
     usual = np.median(middle)
-    return bool(usual > 0 and (middle >= 0).all() and high.max() > 10**DECADES * usual)
+    return bool(usual > 0 and low.min() >= 0 and high.max() > 10**DECADES * usual)
 
 
 def intervals(

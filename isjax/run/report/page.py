@@ -75,6 +75,11 @@ class Html:
         return cls(f'<span class="dot" style="background: {color}"></span>{html.escape(name)}')
 
 
+def bullets(texts: Iterable[str]) -> str:
+    """A list of short entries, in as many columns as there is room for."""
+    return f'<ul class="columns">{"".join(f"<li>{html.escape(text)}</li>" for text in texts)}</ul>'
+
+
 def command(text: str) -> str:
     """A command line to copy."""
     return f"<pre>{html.escape(text)}</pre>"

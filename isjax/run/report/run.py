@@ -9,7 +9,7 @@ from isjax.run.progress import headline, number, rate
 from isjax.run.report import diagnostics
 from isjax.run.report.curves import Curves, learning_band, read_curves
 from isjax.run.report.figures import COLORS, STEPS, figure, learner_lines, line, mean_lines, short
-from isjax.run.report.page import Html, cards, command, grid, section, table, value, write_page
+from isjax.run.report.page import Html, bullets, cards, command, grid, section, table, value, write_page
 from isjax.run.store import CONFIG, REPORT, SUMMARY, read_json
 
 DIED_SHOWN = 50
@@ -126,13 +126,14 @@ def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:
     caption = "Their parameters or loss stopped being finite at that update. They are frozen since, and count nowhere."
     lost = np.searchsorted(np.sort([update for _, update in found]), curves.update, side="right")
     total = curves.alive.size
-    left = line(curves.env_steps, total - lost, "alive") | {"showlegend": False, "line": {"shape": "hv"}}
-    drawn = figure(
-        [left], x=STEPS, y="learners that had not died", height=260, layout={"yaxis": {"rangemode": "tozero"}}
-    )
+    left = line(curves.env_steps, total - lost, "not dead")
+    left["line"]["shape"] = "hv"
+    layout = {"yaxis": {"rangemode": "tozero"}}
+    drawn = figure([left], x=STEPS, y="learners not dead", height=260, layout=layout)
     rows = sorted(found, key=lambda each: (each[1], each[0]))
-    more = f"<p class='soft'>And {len(rows) - DIED_SHOWN:,} more.</p>" if len(rows) > DIED_SHOWN else ""
-    return f"{len(found):,} of {total:,}. {caption}", drawn + table(rows[:DIED_SHOWN], ("Learner", "Update")) + more
+    named = [f"learner {learner} at update {update:,}" for learner, update in rows[:DIED_SHOWN]]
+    named += [f"and {len(rows) - DIED_SHOWN:,} more"] if len(rows) > DIED_SHOWN else []
+    return f"{len(found):,} of {total:,}. {caption}", drawn + bullets(named)
 
 
 def speed(summary: dict[str, Any]) -> tuple[str, str]:
