@@ -39,7 +39,7 @@ commands:
   best      save the best learner of a run alone, evaluate and draw it
   record    log episodes of a trained learner, or of a mixture with uniform
   evaluate  estimate the value of a policy from a log of another one's episodes
-  report    rebuild the page of a run folder
+  report    write the page of a run or a sweep, or compare runs
 
 isjax COMMAND --help explains a command; isjax --version names the version.
 A first run: isjax train --env CartPole-v1 --learners 64
@@ -48,10 +48,18 @@ A first run: isjax train --env CartPole-v1 --learners 64
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReportFlags:
-    """Rebuild report.html of a run folder, finished or not."""
+    """Write the page of a run, finished or not, or of a sweep; or one that compares several runs."""
 
-    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DIR")]
-    """The run folder."""
+    folders: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="DIR [DIR ...]", help_behavior_hint="")]
+    """The folder of a run or of a sweep; several folders of runs to compare them."""
+    out: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="FILE",
+            help_behavior_hint="(default: report.html in the folder, or comparison.html here for several)",
+        ),
+    ] = ""
+    """The page."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -200,12 +208,24 @@ def _write_at_the_end(run: Any, kind: Any, argv: list[str], *, prog: str) -> int
 def report(argv: list[str]) -> int:
     """`isjax report`."""
     flags = parse(ReportFlags, argv, prog="isjax report")
+    if not flags.folders:
+        raise BadArguments("DIR is missing.")
     from isjax.run.report import write_report
+    from isjax.run.report.comparison import write_comparison
+    from isjax.run.report.sweep import write_sweep_report
+    from isjax.run.sweep import holds_sweep
 
+    folders, out = [Path(folder) for folder in flags.folders], Path(flags.out) if flags.out else None
     try:
-        print(write_report(Path(flags.folder)))
-    except ValueError as error:
-        raise BadArguments(str(error)) from error
+        sweeps = [folder for folder in folders if holds_sweep(folder)]
+        if len(folders) > 1 and sweeps:
+            raise ValueError(f"Runs can be compared, but {sweeps[0]} is a sweep: it has a page of its own.")
+        if len(folders) > 1:
+            print(write_comparison(folders, out))
+        else:
+            print((write_sweep_report if sweeps else write_report)(folders[0], out))
+    except (ValueError, OSError) as error:
+        raise BadArguments(in_flags(str(error), ReportFlags)) from error
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""Statistics over learners or episodes: the interquartile mean, and bootstrap intervals from an explicit key."""
+"""Statistics over learners or episodes: interquartile mean, improvement, bootstrap intervals from an explicit key."""
 
 import functools
 from collections.abc import Callable
@@ -56,6 +56,41 @@ def interquartile_mean(x: jax.Array, axis: int | None = 0) -> jax.Array:
     return jnp.where(jnp.any(jnp.isnan(x), axis), jnp.nan, jnp.mean(middle, axis))
 
 
+def probability_of_improvement(x: jax.Array, y: jax.Array) -> jax.Array:
+    """`P(X > Y) + ½ P(X = Y)`: how often a run of one algorithm beats a run of another.
+
+    Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3: over all pairs of a run of each, averaged over
+    tasks; on one task, the Mann–Whitney statistic over the number of pairs. Its interval, the runs of either and of
+    each task being drawn on their own:
+    `bootstrap_interval(key, (x, y), statistic, independent=True, stratified=True)`.
+
+    Args:
+      x: `[N]`, or `[N, M]` with a column a task; floating. One NaN among `x` or `y` gives NaN.
+      y: `[K]` or `[K, M]`.
+
+    Returns:
+      A scalar in [0, 1]; ½ where neither is the better one.
+
+    Raises:
+      ValueError: the shapes are others, or there are no numbers.
+      TypeError: `x` or `y` is not floating.
+
+    >>> probability_of_improvement(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0, 1.0, 3.0]))
+    Array(0.625, dtype=float32)
+    """
+    x, y = precise(x=x, y=y)
+    if x.ndim not in (1, 2) or x.ndim != y.ndim or x.shape[1:] != y.shape[1:] or 0 in (x.size, y.size):
+        raise ValueError(f"x and y must be [N] and [K], or [N, M] and [K, M], but got: {describe(x=x, y=y)}.")
+
+    def share(x: jax.Array, y: jax.Array) -> jax.Array:
+        ranked = jnp.sort(y)
+        beaten = jnp.searchsorted(ranked, x, side="left") + jnp.searchsorted(ranked, x, side="right")
+        return jnp.mean(beaten.astype(x.dtype) / (2 * y.size))
+
+    found = jnp.mean(jax.vmap(share, 1)(x.reshape(len(x), -1), y.reshape(len(y), -1)))
+    return jnp.where(jnp.any(jnp.isnan(x)) | jnp.any(jnp.isnan(y)), jnp.nan, found)
+
+
 def bootstrap_interval(
     key: Key,
     x: Tree,
@@ -65,6 +100,7 @@ def bootstrap_interval(
     resamples: int = 2000,
     method: str = "percentile",
     stratified: bool = False,
+    independent: bool = False,
 ) -> Interval:
     """A bootstrap confidence interval of any statistic: rows of `x` are drawn anew, with replacement.
 
@@ -81,6 +117,7 @@ def bootstrap_interval(
       resamples: how many samples are drawn.
       method: "percentile", or "bca": corrected for bias and skewness, at the cost of `N` more evaluations.
       stratified: each column of `[N, M, ...]` is drawn on its own, as for `N` learners on each of `M` tasks.
+      independent: each array of the tree is drawn on its own, and has an `N` of its own, as for two algorithms.
 
     Returns:
       `Interval(low, high)`, each of the shape of the statistic.
@@ -93,8 +130,11 @@ def bootstrap_interval(
     True
     """
     _check_options(key, level, resamples, method)
-    _check_rows(x, stratified, method)
-    return _interval(key, x, statistic, level, resamples, method, stratified)
+    for sample in jax.tree.leaves(x) if independent else [x]:
+        _check_rows(sample, stratified, method)
+    if independent and method == "bca":
+        raise ValueError("method must be 'percentile' for independent samples, but it is 'bca'.")
+    return _interval(key, x, statistic, level, resamples, method, stratified, independent)
 
 
 def check_level(level: float) -> None:
@@ -132,11 +172,18 @@ def _map_over_samples(evaluate: Callable[[Any], jax.Array], over: jax.Array, x: 
     return jax.lax.map(evaluate, over, batch_size=max(1, min(len(over), ELEMENTS_AT_ONCE // max(size, 1))))
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4, 5, 6, 7))
 def _interval(
-    key: Key, x: Tree, statistic: Statistic, level: float, resamples: int, method: str, stratified: bool
+    key: Key,
+    x: Tree,
+    statistic: Statistic,
+    level: float,
+    resamples: int,
+    method: str,
+    stratified: bool,
+    independent: bool,
 ) -> Interval:
-    drawn = _resampled(key, x, statistic, resamples, stratified)
+    drawn = _resampled(key, x, statistic, resamples, stratified, independent)
     drawn = drawn.astype(jnp.promote_types(drawn.dtype, jnp.float32))
     low = jnp.full(drawn.shape[1:], (1.0 - level) / 2.0, drawn.dtype)
     high = 1.0 - low
@@ -145,14 +192,23 @@ def _interval(
     return Interval(_quantile(drawn, low), _quantile(drawn, high))
 
 
-def _resampled(key: Key, x: Tree, statistic: Statistic, resamples: int, stratified: bool) -> jax.Array:
+def _resampled(
+    key: Key, x: Tree, statistic: Statistic, resamples: int, stratified: bool, independent: bool
+) -> jax.Array:
     """The statistic of every resample, `[resamples, ...]`."""
-    rows = jax.tree.leaves(x)[0].shape[: 1 + stratified]
-    columns: tuple[jax.Array, ...] = (jnp.arange(rows[1])[None],) if stratified else ()
+
+    def draw(one_key: Key, sample: Tree) -> Tree:
+        rows = jax.tree.leaves(sample)[0].shape[: 1 + stratified]
+        columns: tuple[jax.Array, ...] = (jnp.arange(rows[1])[None],) if stratified else ()
+        index = jax.random.randint(one_key, rows, 0, rows[0])
+        return jax.tree.map(lambda leaf: leaf[(index, *columns)], sample)
 
     def once(one_key: Key) -> jax.Array:
-        index = jax.random.randint(one_key, rows, 0, rows[0])
-        return statistic(jax.tree.map(lambda leaf: leaf[(index, *columns)], x))
+        if not independent:
+            return statistic(draw(one_key, x))
+        leaves, tree = jax.tree.flatten(x)
+        keys = jax.random.split(one_key, len(leaves))
+        return statistic(tree.unflatten([draw(k, leaf) for k, leaf in zip(keys, leaves, strict=True)]))
 
     return _map_over_samples(once, jax.random.split(key, resamples), x)
 

@@ -1,5 +1,7 @@
 """The interquartile mean and the bootstrap, with SciPy as the witness."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isjax.stats import ELEMENTS_AT_ONCE, bootstrap_interval, interquartile_mean
+from isjax.stats import ELEMENTS_AT_ONCE, bootstrap_interval, interquartile_mean, probability_of_improvement
 
 
 @given(n=st.integers(1, 5), seed=st.integers(0, 2**32 - 1), axis=st.sampled_from([0, 1, -1, None]))
@@ -21,6 +23,68 @@ def test_interquartile_mean_is_the_trimmed_mean_of_scipy(n, seed, axis):
 
 def test_interquartile_mean_of_a_diverged_learner_is_nan():
     assert np.isnan(interquartile_mean(jnp.array([1.0, 2.0, 3.0, jnp.nan])))
+
+
+@given(n=st.integers(1, 6), k=st.integers(1, 6), tasks=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_probability_of_improvement_counts_every_pair_and_ties_by_half(n, k, tasks, seed):
+    generator = np.random.default_rng(seed)
+    x, y = generator.integers(0, 4, (n, tasks)).astype(float), generator.integers(0, 4, (k, tasks)).astype(float)
+    pairs = [
+        np.mean([1.0 if a > b else 0.5 if a == b else 0.0 for a in x[:, task] for b in y[:, task]])
+        for task in range(tasks)
+    ]
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(probability_of_improvement(x, y), np.mean(pairs), rtol=1e-12)
+        np.testing.assert_allclose(probability_of_improvement(y, x), 1 - np.mean(pairs), rtol=1e-10, atol=1e-12)
+
+
+def test_probability_of_improvement_of_one_task_needs_no_axis_for_it():
+    x, y = jnp.array([1.0, 5.0]), jnp.array([0.0, 2.0, 7.0])
+    assert probability_of_improvement(x, y) == probability_of_improvement(x[:, None], y[:, None]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_probability_of_improvement_with_a_diverged_run_is_nan(place):
+    pair = [jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0, 3.0])]
+    pair[place] = pair[place].at[0].set(jnp.nan)
+    assert np.isnan(probability_of_improvement(*pair))
+
+
+@pytest.mark.parametrize(("x", "y"), [((3,), (3, 1)), ((3, 2), (3, 1)), ((0,), (3,)), ((3,), (0,)), ((), ())])
+def test_probability_of_improvement_refuses_shapes_that_make_no_pairs(x, y):
+    with pytest.raises(ValueError, match=r"x and y must be \[N\] and \[K\]"):
+        probability_of_improvement(jnp.ones(x), jnp.ones(y))
+
+
+def improvement(pair):
+    return probability_of_improvement(*pair)
+
+
+def test_the_interval_of_an_improvement_is_that_of_every_possible_resample():
+    x, y = np.array([0.0, 3.0]), np.array([1.0, 2.0, 4.0])
+    every = [
+        np.mean([[a > b for b in drawn_y] for a in drawn_x])
+        for drawn_x in itertools.product(x, repeat=2)
+        for drawn_y in itertools.product(y, repeat=3)
+    ]
+    found = bootstrap_interval(
+        jax.random.key(0), (jnp.array(x), jnp.array(y)), improvement, level=0.6, resamples=20_000, independent=True
+    )
+    np.testing.assert_allclose(found, np.quantile(every, [0.2, 0.8]), atol=1e-6)
+
+
+def test_independent_samples_are_drawn_apart_and_stratified_by_task():
+    x = jax.random.normal(jax.random.key(1), (20, 4))
+    widths = []
+    for independent in (False, True):
+        low, high = bootstrap_interval(
+            jax.random.key(0), (x, x + 1.0), lambda pair: jnp.mean(pair[0]) - jnp.mean(pair[1]),
+            stratified=True, independent=independent,
+        )  # fmt: skip
+        widths.append(float(high - low))
+    assert widths[0] == pytest.approx(0.0, abs=1e-5)
+    assert widths[1] == pytest.approx(2 * 1.96 * np.sqrt(2 / 80), rel=0.3)
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
@@ -86,6 +150,8 @@ def test_statistics_may_have_any_shape():
         ({"x": jnp.ones((0, 2))}, r"x must be \[N, ...\]"),
         ({"x": (jnp.ones(3), jnp.ones(4))}, r"x\[0\] \[3\], x\[1\] \[4\]"),
         ({"x": ()}, "x must hold at least one array"),
+        ({"x": (jnp.ones(3), jnp.ones(0)), "independent": True}, r"x must be \[N, ...\]"),
+        ({"independent": True, "method": "bca"}, "method must be 'percentile' for independent samples"),
         ({"stratified": True}, r"x must be \[N, M, ...\]"),
         ({"x": jnp.ones(1), "method": "bca"}, "method 'bca' needs"),
     ],

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from isjax.run.store import METRICS, ROWS_FOLDER, replacing
@@ -114,8 +115,13 @@ def _files(path: Path) -> list[Path]:
     return sorted(path.glob("[0-9]*.parquet"))
 
 
-def read_metrics(folder: Path) -> pa.Table:
+def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np.ndarray | None = None) -> pa.Table:
     """The table of a run, finished or not.
+
+    Args:
+      folder: of the run.
+      columns: those to read; all if left out.
+      updates: those whose rows to read; all if left out.
 
     Raises:
       ValueError: there are no rows yet, or a file is damaged.
@@ -124,7 +130,8 @@ def read_metrics(folder: Path) -> pa.Table:
     if not files[0].exists():
         raise ValueError(f"{folder} has no rows yet: {METRICS} is missing.")
     try:
-        return pa.concat_tables([pq.read_table(file) for file in files])
+        wanted = None if updates is None else pc.field("update").isin(pa.array(updates))
+        return pa.concat_tables([pq.read_table(file, columns=columns, filters=wanted) for file in files])
     except pa.ArrowInvalid as error:
         raise ValueError(f"The table of {folder} cannot be read: {error}.") from error
 

@@ -1,0 +1,143 @@
+"""What the metrics of a run show over time: how far off-policy it was, and how it was optimized."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isjax.run.report.curves import Curves
+from isjax.run.report.figures import kinds, spread
+
+
+class Named(NamedTuple):
+    """How a metric is called."""
+
+    title: str
+    unit: str
+
+
+METRICS = {
+    "ratio/ess_fraction": Named("Effective sample size: 1 is on-policy", "share of rows"),
+    "ratio/std": Named("Standard deviation of the ratios", "ratio"),
+    "ratio/lag": Named("Lag: updates between acting and learning", "updates"),
+    "loss/policy": Named("Loss of the policy", "loss"),
+    "loss/value": Named("Loss of the value", "loss"),
+    "loss/total": Named("Loss in total", "loss"),
+    "loss/entropy": Named("Entropy of the policy", "nats"),
+    "loss/grad_norm": Named("Norm of the gradient, before it is clipped", "norm"),
+    "trust/kl": Named("KL of the step in the trust region", "nats"),
+    "trust/kl_max": Named("Largest KL of a step in the trust region", "nats"),
+    "trust/accepted": Named("Steps that the line search accepted", "share"),
+    "trust/improvement": Named("Improvement of the surrogate", "advantage"),
+    "kl/update": Named("KL that an update came to", "nats"),
+    "kl/cost": Named("Factor of the KL penalty", "factor"),
+}
+TOGETHER = {
+    "Ratios: smallest, mean and largest": {"ratio/max": "largest", "ratio/mean": "mean", "ratio/min": "smallest"},
+    "KL of the acting from the learning policy": {"ratio/kl_k3": "estimate k3", "ratio/kl_k1": "estimate k1"},
+    "Share of ratios that were clipped": {
+        "ratio/clipped_rho": "above ρ̄",
+        "ratio/clipped_c": "above c̄",
+        "ratio/clipped": "by the loss",
+    },
+}
+"""Metrics that share a figure, and what the legend calls them."""
+_UNITS = dict(zip(TOGETHER, ("ratio", "nats", "share of rows"), strict=True))
+_NOT_SHOWN = ("env_steps", "episode_return", "episodes", "alive", "died_at")
+OFF_POLICY = (
+    "Medians over the learners that are alive. Darker: the middle half of them; lighter: from the lowest to the "
+    "highest. The table keeps the extremes, mean and deviation of the ratios between two rows, before clipping, "
+    "and no histogram."
+)
+OPTIMIZATION = "Medians over the learners that are alive, the middle half of them, and all of them."
+
+
+class Panels(NamedTuple):
+    """Figures as HTML, and what did not need one."""
+
+    figures: list[str]
+    constant: list[str]
+    """In words: what was the same for everyone, all along."""
+
+
+def off_policy(curves: Curves, hyper: dict[str, Any]) -> Panels:
+    """Effective sample size, ratios, clipping, KL and lag."""
+    left = _shown(curves, "ratio/")
+    panels = Panels([], [])
+    _each(panels, {name: left.pop(name) for name in ("ratio/ess_fraction",) if name in left}, curves, hyper)
+    for title, names in TOGETHER.items():
+        found = {names[name]: left.pop(name) for name in names if name in left}
+        _several(panels, title, _merged(found), curves, hyper)
+    _each(panels, left, curves, hyper)
+    return panels
+
+
+def optimization(curves: Curves, hyper: dict[str, Any]) -> Panels:
+    """Losses, entropy, the gradient's norm, and whatever else an objective tells."""
+    left = _shown(curves, "")
+    panels = Panels([], [])
+    known = {name: left[name] for name in METRICS if name in left}
+    others = {name: x for name, x in left.items() if name not in known}
+    _each(panels, {name: x for name, x in (known | others).items() if not name.startswith("ratio/")}, curves, hyper)
+    return panels
+
+
+def _shown(curves: Curves, prefix: str) -> dict[str, np.ndarray]:
+    """The metrics of those alive, where there are any numbers."""
+    names = [name for name in curves.columns if name.startswith(prefix) and name not in _NOT_SHOWN]
+    found = {name: curves.columns[name][:, curves.alive] for name in names}
+    return {name: x for name, x in found.items() if np.isfinite(x).any()}
+
+
+def _each(panels: Panels, metrics: dict[str, np.ndarray], curves: Curves, hyper: dict[str, Any]) -> None:
+    for name, x in metrics.items():
+        called = METRICS.get(name, Named(name, "value"))
+        if is_constant(x):
+            panels.constant.append(f"{_lower(called.title.partition(':')[0])} {_the_one(x):g}")
+            continue
+        marks = _mark(hyper, "max_grad_norm", x, "clipped above {}") if name == "loss/grad_norm" else ()
+        figure = spread(x, curves.env_steps, name=called.title, unit=called.unit, title=called.title, marks=marks)
+        panels.figures.append(figure)
+
+
+def _several(panels: Panels, title: str, found: dict[str, np.ndarray], curves: Curves, hyper: dict[str, Any]) -> None:
+    if not found:
+        return
+    if all(is_constant(x) for x in found.values()):
+        values = ", ".join(dict.fromkeys(f"{_the_one(x):g}" for x in found.values()))
+        panels.constant.append(f"{_lower(title.partition(':')[0])} {values}")
+        return
+    is_ratio = _UNITS[title] == "ratio"
+    log = is_ratio and max(np.nanmax(x) for x in found.values()) > 30 * min(np.nanmin(x) for x in found.values())
+    marks = _mark(hyper, "clip_rho", found.get("largest"), "ρ̄ = {}") if is_ratio else ()
+    panels.figures.append(kinds(found, curves.env_steps, unit=_UNITS[title], title=title, log=log, marks=marks))
+
+
+def _merged(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those that are the same, as they are where two bounds are, under one name."""
+    found: dict[str, np.ndarray] = {}
+    for name, x in metrics.items():
+        same = next((other for other, y in found.items() if np.array_equal(x, y, equal_nan=True)), None)
+        found = {f"{k} and {name}" if k == same else k: y for k, y in found.items()} if same else found | {name: x}
+    return found
+
+
+def is_constant(x: np.ndarray) -> bool:
+    """Whether all finite numbers are the same, up to rounding."""
+    finite = x[np.isfinite(x)]
+    return bool(np.ptp(finite) <= 1e-6 * max(1.0, float(abs(finite[0]))))
+
+
+def _the_one(x: np.ndarray) -> float:
+    return round(float(x[np.isfinite(x)][0]), 6)
+
+
+def _mark(hyper: dict[str, Any], name: str, x: np.ndarray | None, text: str) -> tuple[tuple[float, str], ...]:
+    """A line at a bound that all learners share, if they came near it."""
+    bound = hyper.get(name)
+    if x is None or not isinstance(bound, int | float) or not 0 < bound <= 2 * np.nanmax(x):
+        return ()
+    return ((float(bound), text.format(f"{bound:g}")),)
+
+
+def _lower(text: str) -> str:
+    return text if text[:2].isupper() else text[:1].lower() + text[1:]
