@@ -144,11 +144,11 @@ def sweep(argv: list[str]) -> int:
 
     def prepare() -> Job:
         from isjax.run.settings import Space, group, read_draws, read_vary
-        from isjax.run.sweep import Sweep, holds_sweep, read_sweep
+        from isjax.run.sweep import Sweep, read_sweep
         from isjax.run.train import is_finished
 
         folder = Path(flags.run.out or "runs/sweep")
-        if flags.run.resume and holds_sweep(folder):
+        if flags.run.resume:
             settings, groups = read_sweep(folder)
         else:
             space = Space(read_vary(flags.vary), read_draws(flags.draw), flags.draws)

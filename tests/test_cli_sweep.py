@@ -192,6 +192,11 @@ def test_bad_arguments_are_one_line_that_says_what_to_do(argv, message, capsys, 
     assert said.startswith(f"isjax sweep: error: {message}")
 
 
+def test_resuming_where_there_is_no_sweep_starts_none(capsys, tmp_path):
+    assert "must be the folder of a sweep" in said_about(capsys, "sweep", "--resume", "--out", str(tmp_path / "typo"))
+    assert not (tmp_path / "typo").exists()
+
+
 def _key():
     import jax
 

@@ -65,8 +65,12 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
         with replacing(folder / METRICS) as file, pq.ParquetWriter(file, first.schema) as writer:
             for table in _joined(itertools.chain([first], chunks)):
                 writer.write_table(table)
-    if not keep:
-        shutil.rmtree(folder / ROWS_FOLDER, ignore_errors=True)
+    if not keep and (folder / ROWS_FOLDER).exists():
+        # All at once: whoever is killed here must not leave some of them to be merged, or read, again.
+        done = folder / f".{ROWS_FOLDER}.done"
+        shutil.rmtree(done, ignore_errors=True)
+        (folder / ROWS_FOLDER).rename(done)
+        shutil.rmtree(done, ignore_errors=True)
 
 
 def _side_by_side(parts: Sequence[tuple[Path, int]]) -> Iterator[pa.Table]:

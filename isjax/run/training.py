@@ -51,7 +51,7 @@ class Training:
 
     def __init__(self, part: Part, programs: Programs, around: Around, start: Callable[[], Rows] | None) -> None:
         self.part, self.host = part, around.hosts.index
-        self._part, self._programs, self._around, self._start_rows = part, programs, around, start
+        self._programs, self._around, self._start_rows = programs, around, start
         self._plan = around.plan
         self._seconds = {"compile_s": 0.0, "train_s": 0.0, "wall_s": 0.0}
         self._update = part.start
@@ -69,15 +69,15 @@ class Training:
     @property
     def tally(self) -> dict[str, np.ndarray]:
         """Who is alive, who died when, and how many updates each learner made."""
-        count = len(self._part.learners)
+        count = len(self.part.learners)
         found = {"alive": self._state.alive, "died_at": self._state.died_at, "updates": self._state.update}
         return {name: self._fetch(x)[:count] for name, x in found.items()}
 
     def train(self, *, compile_s: float) -> bool:
         """Returns whether it came to its end; then its outcome is on disk."""
         self._began = time.monotonic()
-        self._checkpoints = Checkpoints(self._around.folder.checkpoints(self._part), kept=self._around.checkpoints_kept)
-        self._table = Table(self._around.folder.metrics(self._part), self._part.learners)
+        self._checkpoints = Checkpoints(self._around.folder.checkpoints(self.part), kept=self._around.checkpoints_kept)
+        self._table = Table(self._around.folder.metrics(self.part), self.part.learners)
         try:
             self._start(compile_s)
             with contextlib.ExitStack() as cleanup:
@@ -86,7 +86,7 @@ class Training:
                     cleanup.callback(self._sink.close)
                 self._loop()
             self._checkpoints.wait()
-            finished = self._update == self._part.stop
+            finished = self._update == self.part.stop
             if finished:
                 self._end()
             return finished
@@ -100,7 +100,7 @@ class Training:
         elif self._start_rows:
             self._state = self._programs.placed(self._start_rows(), key_implementation_of(self._plan))
         else:
-            learners = self._programs.filled(self._part.learners)
+            learners = self._programs.filled(self.part.learners)
             streams = self._plan.streams(learners).astype(np.int32)
             self._state = self._programs.init(training_key(self._plan), self._plan.hyper_of(learners), streams)
         self._seconds["compile_s"] += compile_s
@@ -120,18 +120,18 @@ class Training:
             raise ValueError(f"The run draws from {found.progress['key']} keys, but here they are {here}.")
         self._state = self._programs.placed(found.rows, here)
         self._update, self._seconds = found.update, found.progress["seconds"]
-        say(f"Resuming at update {found.update} of {self._part.stop}.")
+        say(f"Resuming at update {found.update} of {self.part.stop}.")
         if found.progress["size"] != self._programs.size or found.progress["teams"] != self._programs.teams:
             say("On another number of devices than before: last digits may differ.")
 
     def _loop(self) -> None:
         """Dispatches the next chunk before it looks at the last one, so that device and host both work."""
-        self._around.glance.start(self._update - self._part.start, self._part.stop - self._part.start)
+        self._around.glance.start(self._update - self.part.start, self.part.stop - self.part.start)
         self._clock = self._chunk_clock = time.monotonic()
         every = self._around.checkpoint_every
         next_save = self._clock + every
         waiting: Chunk | None = None
-        while self._update < self._part.stop:
+        while self._update < self.part.stop:
             stop, due = self._around.hosts.agree(self._around.stop(), time.monotonic() >= next_save)
             if stop:
                 break
@@ -150,19 +150,19 @@ class Training:
         self._count_seconds()
 
     def _dispatch(self) -> Chunk:
-        updates = min(self._plan.chunk, self._part.stop - self._update)
+        updates = min(self._plan.chunk, self.part.stop - self._update)
         self._state, metrics = self._programs.advance(self._state, jnp.int32(updates))
         self._update += updates
         return self._update, metrics
 
     def _record(self, chunk: Chunk) -> None:
         update, on_device = chunk
-        count = len(self._part.learners)
+        count = len(self.part.learners)
         metrics = {name: self._fetch(x)[:count] for name, x in on_device.items()}
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1
         steps = updates * self._plan.config.steps_per_update * int(metrics["alive"].sum())
-        self._around.glance.show(update - self._part.start, steps / (now - self._chunk_clock), metrics)
+        self._around.glance.show(update - self.part.start, steps / (now - self._chunk_clock), metrics)
         self._chunk_clock = now
         if self._around.hosts.writes:
             self._table.append(update, metrics)
@@ -171,7 +171,7 @@ class Training:
 
     def _save(self, update: int, copies: dict[str, jax.Array]) -> None:
         """The rows first: whatever checkpoint is found later, the rows up to it are there."""
-        count = len(self._part.learners)
+        count = len(self.part.learners)
         rows = {name: self._fetch(x)[:count] for name, x in copies.items()}
         self._count_seconds()
         if self._around.hosts.writes:
@@ -187,20 +187,20 @@ class Training:
         self._saved = update
 
     def _end(self) -> None:
-        learners = self._programs.filled(self._part.learners)
+        learners = self._programs.filled(self.part.learners)
         streams = self._plan.streams(learners).astype(np.int32)
-        key = evaluation_key(self._plan, self._part.stop)
+        key = evaluation_key(self._plan, self.part.stop)
         returns = self._fetch(self._programs.evaluate(self._state, key, streams).episode_return)
         self._count_seconds(training=False)
         if self._around.hosts.writes:
             outcome = Outcome(
-                learners=self._part.learners,
-                returns=returns[: len(self._part.learners)],
+                learners=self.part.learners,
+                returns=returns[: len(self.part.learners)],
                 host=self.host,
                 **self.tally,  # type: ignore[arg-type]
                 **self._seconds,
             )
-            outcome.save(self._around.folder.outcome(self._part))
+            outcome.save(self._around.folder.outcome(self.part))
 
     def _fetch(self, x: jax.Array) -> np.ndarray:
         """On the host; learners that several hosts share have the same numbers on each."""

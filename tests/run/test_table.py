@@ -96,6 +96,25 @@ def test_merging_may_keep_the_files_for_a_later_resume(tmp_path):
     assert read_metrics(tmp_path).equals(pq.read_table(tmp_path / "metrics.parquet"))
 
 
+def test_being_killed_while_merged_files_are_removed_loses_nothing(tmp_path, monkeypatch):
+    table = a_table(tmp_path)
+    for update in (4, 8):
+        table.append(update, metrics(update))
+        table.flush()
+    parts = [[(tmp_path / "metrics" / "0-00000", 3)]]
+
+    def killed(path, **_):
+        next(path.rglob("*.parquet"), path / "nothing").unlink(missing_ok=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table_module.shutil, "rmtree", lambda path, **_: path.exists() and killed(path))
+        with pytest.raises(KeyboardInterrupt):
+            merge(tmp_path, parts, keep=False)
+    merge(tmp_path, parts, keep=False)
+    assert read_metrics(tmp_path)["update"].to_pylist() == [4] * 3 + [8] * 3
+
+
 def test_nothing_is_merged_where_there_is_nothing(tmp_path):
     merge(tmp_path, [[(tmp_path / "metrics" / "0-00000", 3)]], keep=True)
     assert not (tmp_path / "metrics.parquet").exists()
