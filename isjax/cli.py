@@ -23,7 +23,7 @@ import tyro
 from isjax import __version__
 from isjax.learner.config import Config, Hyper
 from isjax.run.flags import BadArguments, in_flags, parse
-from isjax.run.train_flags import SweepFlags, TrainFlags, from_file, saved_settings, starting_point
+from isjax.run.train_flags import SweepFlags, TrainFlags, decides, from_file, saved_settings, starting_point
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -144,17 +144,20 @@ def sweep(argv: list[str]) -> int:
 
     def prepare() -> Job:
         from isjax.run.settings import Space, group, read_draws, read_vary
-        from isjax.run.sweep import Sweep, read_sweep
+        from isjax.run.sweep import Sweep, as_json, read_sweep
         from isjax.run.train import is_finished
 
         folder = Path(flags.run.out or "runs/sweep")
-        if flags.run.resume:
-            settings, groups = read_sweep(folder)
+        saved = read_sweep(folder) if flags.run.resume else None
+        if saved and not decides(argv):
+            settings, groups = saved
         else:
             space = Space(read_vary(flags.vary), read_draws(flags.draw), flags.draws)
             settings = space.settings(flags.run.seed)
             numbers = {name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")}
             groups = group(settings, functools.cache(base), flags.program, numbers | {"halvings": flags.halvings})
+        if saved and as_json(settings, groups) != as_json(*saved):
+            raise ValueError(f"resume must come with the settings of the sweep in {folder}, or with none.")
         run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
         if not flags.run.quiet:
             print(
@@ -253,22 +256,25 @@ def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> in
         _set_up(flags)
         job = prepare()
         folder = job.folder
-        if flags.run.resume and job.is_finished:
-            print(f"{folder} is finished: there is nothing to resume.")
-            return DONE
     except KeyboardInterrupt:
         return _interrupted(command, folder)
     except (ValueError, TypeError) as error:
         raise BadArguments(in_flags(str(error), type(flags))) from error
     try:
+        if flags.run.resume and job.is_finished:
+            _add_page(command, folder)
+            print(f"{folder} is finished: there is nothing to resume.")
+            return DONE
         return _finish(command, job.run(), folder, quiet=flags.run.quiet)
     except KeyboardInterrupt:
         return _interrupted(command, folder)
     except Exception as error:
         if flags.run.debug:
             traceback.print_exc()
-        hint = f" {_again(command, folder)}" if _holds_something(folder) else ""
-        return _complain(f"isjax {command}", f"the run failed: {_first_line(error)}{hint}", FAILED)
+        reason = f"the run failed: {_first_line(error)}"
+        if _holds_something(folder):
+            reason = f"{reason.rstrip('.')}. {_again(command, folder)}"
+        return _complain(f"isjax {command}", reason, FAILED)
 
 
 def _set_up(flags: Any) -> None:
@@ -295,6 +301,7 @@ def _options(flags: Any, command: str, argv: list[str]) -> Any:
 def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool) -> int:
     if summary["status"] == "interrupted":
         return _interrupted(command, folder)
+    _add_page(command, folder)
     if not quiet and jax.process_index() == 0:
         if command == "sweep":
             from isjax.run.sweep import print_sweep
@@ -307,6 +314,15 @@ def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool)
     if not summary["alive"]:
         return _complain(f"isjax {command}", f"every learner died; {folder / 'summary.json'} says when.", FAILED)
     return DONE
+
+
+def _add_page(command: str, folder: Path) -> None:
+    """Writes the page of a job that is finished, if it is not there: a run may have been stopped just before."""
+    from isjax.run.report import write_report
+    from isjax.run.report.sweep import write_sweep_report
+
+    if jax.process_index() == 0 and not (folder / "report.html").exists():
+        (write_sweep_report if command == "sweep" else write_report)(folder)
 
 
 def _interrupted(command: str, folder: Path) -> int:

@@ -111,7 +111,9 @@ def test_a_run_that_is_killed_resumes_to_the_same_numbers(whole, environment, tm
 
 
 def test_resuming_what_is_finished_says_so(whole, capsys):
+    (whole / "report.html").unlink()
     assert main(["train", "--resume", "--out", str(whole)]) == 0
+    assert (whole / "report.html").exists()
     assert capsys.readouterr().out == f"{whole} is finished: there is nothing to resume.\n"
 
 
@@ -202,6 +204,7 @@ def test_a_run_in_which_everyone_died_is_code_1(tmp_path, capsys, monkeypatch):
     from isjax.run.train import Run
 
     monkeypatch.setattr(Run, "train", lambda self: {"status": "finished", "alive": 0})
+    (tmp_path / "report.html").touch()
     assert main(["train", "--out", str(tmp_path), "--quiet"]) == 1
     assert "every learner died" in capsys.readouterr().err
 

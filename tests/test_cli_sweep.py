@@ -87,6 +87,12 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_table(whole, 
 def test_what_is_finished_is_not_trained_again(whole, capsys):
     assert main(["sweep", "--resume", "--out", str(whole[0])]) == 0
     assert "is finished: there is nothing to resume" in capsys.readouterr().out
+    assert (whole[0] / "report.html").exists()
+    assert main(["sweep", *SMALL, *VARY, "--resume", "--out", str(whole[0])]) == 0
+    assert "is finished" in capsys.readouterr().out
+    for other in (["--learners", "3"], [*SMALL, *VARY, "--learning-rate", "1e-3"], ["--vary", "torso=8"]):
+        said = said_about(capsys, "sweep", "--resume", "--out", str(whole[0]), *other)
+        assert f"--resume must come with the settings of the sweep in {whole[0]}, or with none." in said
     assert "part of a sweep" in said_about(capsys, "train", "--resume", "--out", str(whole[0] / "group-0"))
     assert "--out must not hold another run or sweep" in said_about(capsys, "sweep", *SMALL, "--out", str(whole[0]))
 

@@ -59,7 +59,9 @@ class Sweep:
         """Trains what is not trained yet; returns what `summary.json` holds."""
         self._folder.mkdir(parents=True, exist_ok=True)
         if jax.process_index() == 0 and not (self._folder / SWEEP).exists():
-            store.write_json(self._folder / SWEEP, as_json(self._settings, self._groups, self._options.command))
+            store.write_json(
+                self._folder / SWEEP, {"command": self._options.command} | as_json(self._settings, self._groups)
+            )
         for run in self._runs:
             if not is_finished(run.folder) and run.train()["status"] != "finished":
                 return {"status": "interrupted"}
@@ -82,10 +84,9 @@ def holds_sweep(folder: Path) -> bool:
     return (folder / SWEEP).exists()
 
 
-def as_json(settings: Sequence[Values], groups: Sequence[Group], command: str) -> dict[str, Any]:
-    """What `sweep.json` holds."""
+def as_json(settings: Sequence[Values], groups: Sequence[Group]) -> dict[str, Any]:
+    """What `sweep.json` holds of a sweep: all that decides its numbers."""
     return {
-        "command": command,
         "settings": [{name: as_text(x) for name, x in values.items()} for values in settings],
         "groups": [{"settings": group.settings, "plan": group.plan.as_json()} for group in groups],
     }

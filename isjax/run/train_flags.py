@@ -147,6 +147,14 @@ def saved_settings(argv: list[str]) -> TrainFlags:
     return TrainFlags(run=run, hosts=HostFlags(), program=plan.config, learning=HyperFlags(**vars(plan.hyper)))
 
 
+def decides(argv: list[str]) -> bool:
+    """Whether any of these flags has a say in the numbers."""
+    names = {field.name for flags in (RunFlags, HostFlags) for field in dataclasses.fields(flags)}
+    others = {"--" + name.replace("_", "-") for name in names - {"learners", "seed", "log_every"}}
+    given = {token.partition("=")[0].replace("_", "-") for token in argv if token.startswith("--")}
+    return bool(given - others)
+
+
 def from_file(argv: list[str]) -> list[str]:
     """The arguments with those of `--file` before them, so that the command line has the last word."""
     path = peek(argv, "--file")
