@@ -90,7 +90,7 @@ def test_what_is_finished_is_not_trained_again(whole, capsys):
     assert (whole[0] / "report.html").exists()
     assert main(["sweep", *SMALL, *VARY, "--resume", "--out", str(whole[0])]) == 0
     assert "is finished" in capsys.readouterr().out
-    for other in (["--learners", "3"], [*SMALL, *VARY, "--learning-rate", "1e-3"], ["--vary", "torso=8"]):
+    for other in (["--learners", "3"], [*SMALL, *VARY, "--discount", "0.5"], ["--vary", "torso=8"]):
         said = said_about(capsys, "sweep", "--resume", "--out", str(whole[0]), *other)
         assert f"--resume must come with the settings of the sweep in {whole[0]}, or with none." in said
     assert "part of a sweep" in said_about(capsys, "train", "--resume", "--out", str(whole[0] / "group-0"))
