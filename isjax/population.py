@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Hyper
+from isjax.learner.keys import as_given, written_out
 from isjax.learner.learner import Evaluation, Learner, LearnerState, check_key
 from isjax.types import Device, Key, Metrics
 
@@ -97,10 +98,12 @@ def make_population(
             return _placed(state, mesh), metrics_lib.merge(merged, metrics)
 
         state, merged = jax.lax.fori_loop(0, updates, step, (_placed(state, mesh), metrics_lib.start(shapes)))
-        return state, metrics_lib.finish(merged)
+        # What never changes need not be gathered from the batches again.
+        return dataclasses.replace(state, hyper=None, key=None), metrics_lib.finish(merged)
 
     def advance(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
-        return spread(advance_batch, learners_per_batch)((state,), updates)
+        after, metrics = spread(advance_batch, learners_per_batch)((state,), updates)
+        return dataclasses.replace(after, hyper=state.hyper, key=state.key), metrics
 
     def evaluate(state: LearnerState, key: Key, index: jax.Array | None = None) -> Evaluation:
         keys = _keys(key, everyone if index is None else index)
@@ -180,7 +183,8 @@ def best_learner(scores: np.ndarray, alive: np.ndarray) -> int:
 
 
 def _keys(key: Key, index: jax.Array | np.ndarray) -> Key:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(index))
+    keys = jax.vmap(lambda i: jax.random.fold_in(written_out(key), i))(jnp.asarray(index))
+    return as_given(keys, key)
 
 
 def _per_learner(x: Any, learners: int) -> jax.Array:

@@ -13,6 +13,7 @@ from isjax.learner.config import Config, Hyper
 from isjax.learner.distributions import Gaussian
 from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate
+from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
@@ -136,13 +137,13 @@ class _Program(NamedTuple):
         check_key(key)
         config = self.config
         settings = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), Hyper() if hyper is None else hyper)
-        key, network_key, environment_key = jax.random.split(key, 3)
+        own_key, network_key, environment_key = jax.random.split(written_out(key), 3)
         actors = reset_actors(self.agent.adapter, config.num_envs, environment_key, self.agent.memory(config.num_envs))
         params = self.agent.init(network_key, actors.observation)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,
-            key=key,
+            key=as_given(own_key, key),
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
@@ -157,11 +158,11 @@ class _Program(NamedTuple):
         )
         if not config.replayed_envs:
             return state
-        unroll = jax.eval_shape(lambda: self.act(state, key)[0])
+        unroll = jax.eval_shape(lambda: self.act(state, own_key)[0])
         return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
-        act_key, learn_key = jax.random.split(jax.random.fold_in(state.key, state.update))
+        act_key, learn_key = jax.random.split(jax.random.fold_in(written_out(state.key), state.update))
         unroll, actors, finished = self.act(state, act_key)
         unroll, reward_scale = self.scale_rewards(state, unroll)
         batch, replay = self.replayed(state, unroll, learn_key)
@@ -264,7 +265,7 @@ class _Program(NamedTuple):
                 return actions.mode(policy), memory, ()
             return actions.sample(policy, actions.noise(key, (episodes,))), memory, ()
 
-        return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, key)
+        return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, written_out(key))
 
 
 def _settled_here(state: LearnerState) -> LearnerState:

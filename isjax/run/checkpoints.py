@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
 from isjax.learner import LearnerState
+from isjax.learner.keys import written_out
 
 Rows = dict[str, np.ndarray]
 """By dtype, `[L, K]`: all that a state holds of that dtype, side by side. Few large arrays cost a fraction of many
@@ -151,7 +152,10 @@ def unpack(rows: Rows, like: LearnerState, key_implementation: str) -> LearnerSt
         name, width = str(data.dtype), int(np.prod(data.shape[1:]))
         columns = rows[name][:, at[name] : at[name] + width].reshape(-1, *data.shape[1:])
         at[name] += width
-        return jax.random.wrap_key_data(jnp.asarray(columns), impl=key_implementation) if _is_key(x) else columns
+        if not _is_key(x):
+            return columns
+        key = jax.random.wrap_key_data(jnp.asarray(columns), impl=key_implementation)
+        return key if key.dtype == x.dtype else written_out(key)
 
     state = jax.tree.map(take, like)
     assert all(at[name] == x.shape[1] for name, x in rows.items())
