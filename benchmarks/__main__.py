@@ -1,4 +1,4 @@
-"""Measures everything again: `python -m benchmarks [NAME…] [--quick]`.
+"""Measures everything again: `isjax bench [NAME…] [--quick]`, or `python -m benchmarks`.
 
 Each benchmark runs in a process of its own, one after the other, writes its record and renews its tables. Without
 names all of them run, for a few hours on two cores; `--quick` tries them out and writes nowhere; `--tables` measures
@@ -44,7 +44,7 @@ def renew_tables(names: list[str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="isjax bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="try them out, write nothing")

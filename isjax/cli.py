@@ -11,6 +11,7 @@ import io
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -40,6 +41,7 @@ commands:
   record    log episodes of a trained learner, or of a mixture with uniform
   evaluate  estimate the value of a policy from a log of another one's episodes
   report    write the page of a run or a sweep, or compare runs
+  bench     measure how fast it is here, and against other libraries
 
 isjax COMMAND --help explains a command; isjax --version names the version.
 A first run: isjax train --env CartPole-v1 --learners 64
@@ -75,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         "record": record,
         "evaluate": evaluate,
         "report": report,
+        "bench": bench,
     }
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -230,6 +233,14 @@ def report(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         raise BadArguments(in_flags(str(error), ReportFlags)) from error
     return DONE
+
+
+def bench(argv: list[str]) -> int:
+    """`isjax bench`: what `python -m benchmarks` does, wherever one stands."""
+    repository = Path(__file__).parents[1]
+    if not (repository / "benchmarks" / "__main__.py").exists():
+        raise BadArguments("the benchmarks are in the repository: clone it, and install it with pip install -e .")
+    return subprocess.run([sys.executable, "-m", "benchmarks", *argv], cwd=repository, check=False).returncode
 
 
 class Job(NamedTuple):

@@ -181,10 +181,24 @@ def test_a_sink_that_is_not_installed_is_one_line(capsys, monkeypatch):
 def test_other_bad_lines(capsys, tmp_path):
     said = said_about(capsys, "sweeep")
     assert (
-        said == "isjax: error: command must be one of train, sweep, best, record, evaluate, report, but it is 'sweeep'."
+        said
+        == "isjax: error: command must be one of train, sweep, best, record, evaluate, report, bench, but it is 'sweeep'."
     )
     assert said_about(capsys, "report") == "isjax report: error: DIR is missing."
     assert "holds no run" in said_about(capsys, "report", str(tmp_path))
+
+
+def test_benchmarks_run_from_anywhere(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "no-such-thing"]) == 2
+    assert "unknown: no-such-thing; known are ops" in capfd.readouterr().err
+    assert main(["bench", "--help"]) == 0
+    assert "--quick" in capfd.readouterr().out
+
+
+def test_without_the_repository_benchmarks_say_where_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("isjax.cli.__file__", str(tmp_path / "isjax" / "cli.py"))
+    assert "the benchmarks are in the repository" in said_about(capsys, "bench")
 
 
 def test_a_run_that_fails_is_one_line_and_code_1(tmp_path, capsys, monkeypatch):

@@ -1,0 +1,96 @@
+"""How often one batch can be learned from, by objective.
+
+CartPole, the same batches of 8 × 64 rows, each learned from in so many epochs of four minibatches (whole batches for
+products of ratios, which need rows in order), with one step size for all: that of isjax's PPO. Five objectives: the
+plain policy gradient, which takes the rows for its own however often it has learned from them; products of ratios;
+the clipped surrogate; the surrogate with an adaptive KL penalty; and TRPO, whose policy takes one step in its trust
+region while its critic alone makes the epochs. Stability is the return of the worst tenth of the learners.
+
+    python -m experiments.sample_reuse.run [--quick | --redraw]
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.drawing import BLUE, GRAY, GREEN, ORANGE, RED, band, legend, panels, title
+from experiments.experiment import Experiment, run, summary
+from experiments.learners import final_returns
+from isjax.learner.defaults import defaults
+
+HERE = Path(__file__).parent
+OBJECTIVES = {
+    "plain": ("a2c", GRAY),
+    "products of ratios": ("pg-is", ORANGE),
+    "clipped": ("ppo", BLUE),
+    "KL penalty": ("ppo-kl", GREEN),
+    "trust region": ("trpo", RED),
+}
+EPOCHS = (1, 2, 4, 8, 16, 32)
+STEPS, LEARNERS, SEED = 100_000, 20, 0
+
+
+def worst_tenth(x: jnp.ndarray) -> jnp.ndarray:
+    """Mean of the lowest tenth over the first axis."""
+    return jnp.mean(jnp.sort(x, 0)[: max(1, x.shape[0] // 10)], 0)
+
+
+def measure(quick: bool) -> dict:
+    epochs = (1, 2) if quick else EPOCHS
+    config, hyper = defaults("CartPole-v1", "ppo")
+    found = {}
+    for name, (algorithm, _) in OBJECTIVES.items():
+        rows = []
+        for count in epochs:
+            changes = dict(algorithm=algorithm, epochs=count, steps=1024 if quick else STEPS)
+            if algorithm == "pg-is":
+                changes |= dict(minibatches=1)
+            if algorithm == "trpo":
+                changes |= dict(towers="separate")
+            changed = dataclasses.replace(config, **changes)
+            rows.append(final_returns(changed, hyper, 2 if quick else LEARNERS, SEED))
+            print(name, count, np.round(rows[-1]), flush=True)
+        returns = np.stack(rows, 1)
+        found[name] = {
+            "died": np.isnan(returns).sum(0).tolist(),
+            "returns": np.nan_to_num(returns, nan=0.0).T.tolist(),
+            "iqm": summary(np.nan_to_num(returns, nan=0.0)),
+            "worst": summary(np.nan_to_num(returns, nan=0.0), worst_tenth),
+        }
+    return {"seed": SEED, "learners": LEARNERS, "steps": STEPS, "epochs": list(epochs), "objectives": found}
+
+
+def answer(result: dict) -> str:
+    epochs, parts = result["epochs"], []
+    for name, found in result["objectives"].items():
+        values = found["iqm"]["value"]
+        best = int(np.argmax(values))
+        last = {end: found["iqm"][end][-1] for end in ("value", "low", "high")}
+        parts.append(
+            f"{name} {values[0]:.0f} with 1 epoch, {values[best]:.0f} with {epochs[best]} at best and "
+            f"{last['value']:.0f} [{last['low']:.0f}, {last['high']:.0f}] with {epochs[-1]}"
+        )
+    return f"IQM returns on CartPole after {result['steps']:,} steps: {'; '.join(parts)}."
+
+
+def draw(result: dict) -> Figure:
+    drawing, ((center, worst),) = panels(1, 2, (11, 4.2))
+    for name, found in result["objectives"].items():
+        for panel, what in ((center, "iqm"), (worst, "worst")):
+            band(panel, result["epochs"], found[what], color=OBJECTIVES[name][1], label=name)
+    for panel, text in ((center, "Return (IQM)"), (worst, "Stability: the worst tenth of the learners")):
+        panel.set_xscale("log", base=2)
+        panel.set_xticks(result["epochs"], [str(x) for x in result["epochs"]])
+        panel.set(xlabel="epochs a batch", ylabel="return", ylim=(0, 515))
+        title(panel, text)
+    legend(center, loc="lower right")
+    return drawing
+
+
+EXPERIMENT = Experiment(HERE, "How often can one batch be learned from, by objective?", measure, answer, draw)
+
+if __name__ == "__main__":
+    run(EXPERIMENT, __doc__)
