@@ -6,6 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -13,17 +15,24 @@ README = (ROOT / "README.md").read_text()
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import algorithms as algorithms_benchmark
+import claim as claim_of_records
 import defaults as defaults_benchmark
 import population as population_benchmark
 import ppo as ppo_benchmark
 import readme
+import time_to_return as race_benchmark
 
 from isjax import cli
+from isjax.run.table import rows
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_every_python_block_runs(block):
+def test_every_python_block_runs(block, tmp_path, monkeypatch):
     assert "import" in block
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "many").mkdir(parents=True)
+    metrics = {"alive": np.array([True, True]), "episode_return": np.array([1.0, 2.0])}
+    pq.write_table(rows(1, np.arange(2), metrics), tmp_path / "runs" / "many" / "metrics.parquet")
     exec(compile(block, "README.md", "exec"), {})
 
 
@@ -37,6 +46,11 @@ def test_the_table_of_populations_is_that_of_its_record():
     result = json.loads(population_benchmark.RESULTS.read_text())
     assert [r["learners"] for r in result["records"]] == list(population_benchmark.SIZES)
     assert readme.with_table(README, "population", population_benchmark.table(result)) == README
+
+
+def test_the_claim_is_that_of_its_records():
+    race, sizes = (json.loads(module.RESULTS.read_text()) for module in (race_benchmark, population_benchmark))
+    assert readme.with_table(README, "claim", claim_of_records.claim(race, sizes)) == README
 
 
 def test_the_table_of_algorithms_is_that_of_its_record():
