@@ -8,6 +8,7 @@ from isjax.learner import Config, Hyper
 from isjax.run.store import Plan
 from isjax.run.train import Options, Run
 
+
 @pytest.fixture(scope="session")
 def plan() -> Plan:
     """Everything that a state can hold is in this one."""
