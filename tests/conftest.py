@@ -11,13 +11,6 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Whoever compiles a program that another test has compiled reads it from a folder."""
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
 @pytest.fixture
 def x64():
     """float64 for the length of one test, for comparisons with oracles in NumPy."""

@@ -1,1 +1,0 @@
-"""How often one batch can be learned from, by objective."""
