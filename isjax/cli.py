@@ -329,11 +329,12 @@ def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool)
 
 def _add_page(command: str, folder: Path) -> None:
     """Writes the page of a job that is finished, if it is not there: a run may have been stopped just before."""
+    if jax.process_index() or (folder / "report.html").exists():
+        return
     from isjax.run.report import write_report
     from isjax.run.report.sweep import write_sweep_report
 
-    if jax.process_index() == 0 and not (folder / "report.html").exists():
-        (write_sweep_report if command == "sweep" else write_report)(folder)
+    (write_sweep_report if command == "sweep" else write_report)(folder)
 
 
 def _interrupted(command: str, folder: Path) -> int:
