@@ -18,9 +18,9 @@ from isjax.types import Device, Key, Metrics
 
 LEARNER, ENV = "learner", "env"
 """Names of the mesh's axes: learners never communicate; one learner's environments, spread, share its gradient."""
-CPU_GROUP = 4
-"""Learners batched together on one core, where a batch stays in the cache: as fast as 8 or 16. Rounding depends on
-the size of a batch and on nothing else, so that learners are the same bit for bit wherever batches are whole."""
+CPU_GROUP = 8
+"""Learners batched together on one core, where a batch stays in the cache. Rounding depends on the size of a batch and
+on nothing else, so that learners are the same bit for bit wherever batches are whole."""
 
 
 class Population(NamedTuple):
@@ -57,7 +57,7 @@ def make_population(
       learners: L, at least 1.
       devices: all local devices if left out.
       devices_per_learner: must divide the number of devices and of a learner's environments.
-      learners_per_batch: how many at most are batched together on one device. If left out, 4 on a CPU, where
+      learners_per_batch: how many at most are batched together on one device. If left out, 8 on a CPU, where
         a batch stays in the cache, and all of them elsewhere.
 
     Returns:
