@@ -30,7 +30,7 @@ from isjax.learner.learner import LearnerState, _Program, make_agent
 from isjax.learner.learning import Learning
 from isjax.learner.objectives import get_algorithm
 from isjax.learner.unroll import choose_resets, draw_resets
-from isjax.population import CPU_GROUP, _spread, make_population
+from isjax.population import _spread, cpu_batch, make_population
 
 RESULTS = FOLDER / "floor.json"
 TABLE_IN = GUIDE
@@ -114,12 +114,11 @@ def programs(config: Config, hyper: Hyper, learners: int) -> tuple[dict, dict]:
     unroll = jax.jit(jax.vmap(lambda state: parts.program.act(state, state.key)[0]))(state)
 
     def spread_out(function, *learners):
-        batched = jax.jit(lambda learners, updates: _spread(group, CPU_GROUP, mesh=population.mesh)(learners, updates))
-
         def group(*given):
             *learners, updates = given
             return jax.vmap(lambda *each: function(*each, updates))(*learners)
 
+        batched = jax.jit(_spread(group, cpu_batch(state), mesh=population.mesh))
         program, compile_s = compiled(batched, learners, jnp.int32(1))
         return lambda updates: program(learners, jnp.int32(updates)), compile_s
 

@@ -1,15 +1,17 @@
-"""Steps per second on CartPole-v1, here and in other libraries: with equal settings, and defaults against defaults.
+"""Steps per second here and in other libraries: with equal settings, and defaults against defaults.
 
-`python benchmarks/peers.py` takes about ten minutes on two cores, more when it installs the peers, writes
+`python benchmarks/peers.py` takes about fifteen minutes on two cores, more when it installs the peers, writes
 `results/peers.json` and renews its table in README.md; `--only WORD` renews the rows that contain it, `--quick` tries
 one out and writes nowhere. Peers are installed, pinned, into environments of their own below `--environments`: Rejax,
-Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its row needs `--purejaxrl PATH`, a copy of its ppo.py.
-Each row is a race in turns, one learner each, compilation left out. What is equal stands in the record: environments,
-rows and passes of an update, step size, discounts, costs and network. What is not: Stable-Baselines3, SBX and RLlib
-step environments of Gymnasium in Python; RLlib's actors are processes, and lag behind.
+Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`, a copy of its ppo.py.
+Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners of peers that are
+written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal stands in the
+record: environments, rows and passes of an update, step size, discounts, costs and network. What is not:
+Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag behind.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -19,11 +21,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+
+if __name__ == "__main__":  # before gymnax, which computes on import
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
 import jax.numpy as jnp
 from harness import RESULTS as FOLDER
 from harness import provenance, read, spread, write
 from readme import rows, write_table
-from time_to_return import PUBLISHED
+from time_to_return import PUBLISHED, TASKS
 from workers import ENVIRONMENTS, PINNED, Worker
 
 from isjax.learner import Config, Hyper, make_learner
@@ -38,8 +44,12 @@ PPO = Config(
 )
 A2C = Config(algorithm="a2c", num_envs=8, unroll_length=16, optimizer="rmsprop", **NETWORK)
 IMPALA = Config(num_envs=10, unroll_length=50, torso=(256, 256), towers="separate")
+SHAPE = Config(num_envs=32, unroll_length=20, torso=(64, 64), towers="separate", activation="tanh")
+"""One pass over an unroll of 20 steps: the shape that a plain IMPALA has."""
+BREAKOUT = "Breakout-MinAtar"
 STEADY = Hyper(learning_rate=2.5e-4, learning_rate_end=1.0)
 REJAX = PUBLISHED | dict(steps=102_400, num_envs=8, unroll_length=128, epochs=4, minibatches=4, learning_rate=2.5e-4)
+REJAX_BREAKOUT = TASKS[BREAKOUT].rejax | dict(steps=20_480)
 SB3 = dict(n_envs=8, learning_rate=2.5e-4, gamma=0.99, gae_lambda=0.95, ent_coef=0.01, vf_coef=0.5, max_grad_norm=0.5)
 SB3_PPO = SB3 | dict(n_steps=128, n_epochs=4, batch_size=256, clip_range=0.2)
 PUREJAXRL = dict(
@@ -72,13 +82,21 @@ class Race(NamedTuple):
 
     peer: str
     settings: str
-    """Equal, or defaults."""
+    """Equal, an unroll's shape, or defaults."""
     script: str
     environment: str
+    """Of `workers.py`, where it is installed."""
     given: dict[str, Any]
     """What the worker is given."""
     config: Config
     hyper: Hyper
+    learners: int = 1
+
+    @property
+    def title(self) -> str:
+        """What the row is known by."""
+        many = f"{self.learners} learner{'s' if self.learners > 1 else ''}"
+        return f"{self.peer}, {self.settings}, {self.config.env}, {many}"
 
 
 def races() -> list[Race]:
@@ -91,7 +109,22 @@ def races() -> list[Race]:
         Race("SBX PPO", "equal", *sb3, {"algorithm": "sbx-ppo", "options": SB3_PPO}, PPO, STEADY),
         Race("SB3 A2C", "equal", *sb3, {"algorithm": "a2c", "options": SB3 | dict(n_steps=16)}, A2C, STEADY),
         Race("RLlib IMPALA", "equal", "rllib.py", "rllib", RLLIB, IMPALA, STEADY),
+        *(
+            Race(
+                "PureJaxRL PPO",
+                "one pass",
+                "purejaxrl.py",
+                "purejaxrl",
+                {"config": once(env)},
+                shape_in(env),
+                STEADY,
+                16,
+            )
+            for env in ("CartPole-v1", BREAKOUT)
+        ),
         Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own),
+        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own, 16),
+        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", REJAX_BREAKOUT, *defaults(BREAKOUT), 16),
         Race("SB3 PPO", "defaults", *sb3, {"algorithm": "ppo", "options": {}}, *own),
         Race("SBX PPO", "defaults", *sb3, {"algorithm": "sbx-ppo", "options": {}}, *own),
         Race("SB3 A2C", "defaults", *sb3, {"algorithm": "a2c", "options": {}}, *own),
@@ -99,9 +132,20 @@ def races() -> list[Race]:
     ]
 
 
-def ours(config: Config, hyper: Hyper, own_s: float) -> tuple[Callable[[], float], float]:
+def shape_in(env: str) -> Config:
+    """Our settings in that shape; of CartPole, four episodes never end within 20 steps, since the shortest takes 8."""
+    return dataclasses.replace(SHAPE, env=env, resets_per_unroll=3 if env == "CartPole-v1" else 1)
+
+
+def once(env: str) -> dict[str, Any]:
+    """PureJaxRL's PPO with one pass over the whole of each short unroll."""
+    shape = dict(NUM_ENVS=SHAPE.num_envs, NUM_STEPS=SHAPE.unroll_length, UPDATE_EPOCHS=1, NUM_MINIBATCHES=1)
+    return PUREJAXRL | shape | dict(ENV_NAME=env, TOTAL_TIMESTEPS=32_000)
+
+
+def ours(config: Config, hyper: Hyper, learners: int, own_s: float) -> tuple[Callable[[], float], float]:
     """A function that trains for about `own_s` seconds and gives steps per second; and seconds of compilation."""
-    population = make_population(make_learner(config), 1)
+    population = make_population(make_learner(config), learners)
     state = population.init(jax.random.key(0), hyper)
     began = time.perf_counter()
     program = population.advance.lower(state, jnp.int32(1)).compile()
@@ -111,10 +155,10 @@ def ours(config: Config, hyper: Hyper, own_s: float) -> tuple[Callable[[], float
     def train(updates: int) -> float:
         began = time.perf_counter()
         held[0], _ = jax.block_until_ready(program(held[0], jnp.int32(updates)))
-        return updates * config.steps_per_update / (time.perf_counter() - began)
+        return learners * updates * config.steps_per_update / (time.perf_counter() - began)
 
     train(1)
-    updates = max(1, int(own_s * train(5) / config.steps_per_update))
+    updates = max(1, int(own_s * train(5) / config.steps_per_update / learners))
     return lambda: train(updates), compile_s
 
 
@@ -123,7 +167,8 @@ def theirs(worker: Worker, race: Race, steps: int) -> Callable[[], float]:
 
     def train() -> float:
         if race.environment == "rejax":
-            return race.given["steps"] / worker.ask(do="train", learners=1, seed=0)["seconds"]
+            seconds = worker.ask(do="train", learners=race.learners, seed=0)["seconds"]
+            return race.learners * race.given["steps"] / seconds
         answer = worker.ask(steps=steps)
         return answer["steps"] / answer["seconds"]
 
@@ -133,18 +178,19 @@ def theirs(worker: Worker, race: Race, steps: int) -> Callable[[], float]:
 def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
     """The record of one row; one that says why, if the peer cannot be run here."""
     turns, own_s, steps = (1, 0.1, 2_000) if given.quick else (TURNS, OWN_S, STEPS)
-    settings = race.given | ({"path": str(given.purejaxrl)} if race.environment == "purejaxrl" else {})
-    record = {"peer": race.peer, "settings": race.settings, "peer_settings": race.given}
+    settings = race.given
+    if race.environment == "purejaxrl":
+        settings = settings | {"path": str(given.purejaxrl), "learners": race.learners}
+    record: dict[str, Any] = {"title": race.title, "peer": race.peer, "settings": race.settings}
+    record |= {"environment": race.config.env, "learners": race.learners, "peer_settings": race.given}
     record["isjax_settings"] = shown(race.config, race.hyper)
-    print(
-        f"{race.peer}, {race.settings}:\n{json.dumps(race.given)}\n{json.dumps(record['isjax_settings'])}", flush=True
-    )
+    print(f"{race.title}:\n{json.dumps(race.given)}\n{json.dumps(record['isjax_settings'])}", flush=True)
     try:
         worker = Worker(race.script, race.environment, settings, given.environments)
     except (RuntimeError, subprocess.CalledProcessError) as error:
         print(f"{race.peer} does not run here: {error}", flush=True)
         return record | {"failed": type(error).__name__}
-    them, (us, compile_s) = theirs(worker, race, steps), ours(race.config, race.hyper, own_s)
+    them, (us, compile_s) = theirs(worker, race, steps), ours(race.config, race.hyper, race.learners, own_s)
     them()
     pairs = [(us(), them()) for _ in range(turns)]
     worker.close()
@@ -155,7 +201,7 @@ def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
         "times_faster": spread([a / b for a, b in pairs]),
         "compile_s": compile_s,
     }
-    print(race.peer, race.settings, record["times_faster"], flush=True)
+    print(race.title, record["times_faster"], flush=True)
     return record
 
 
@@ -165,13 +211,9 @@ def shown(config: Config, hyper: Hyper) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names.split()} | {k: float(v) for k, v in vars(hyper).items()}
 
 
-def title(record: dict[str, Any]) -> str:
-    return f"{record['peer']} {record['settings']}"
-
-
 def table(result: dict) -> str:
     """The records as the README shows them."""
-    lines = []
+    columns, lines = ("peer", "settings", "environment", "learners"), []
     for record in result["records"]:
         if "failed" in record:
             continue
@@ -179,13 +221,19 @@ def table(result: dict) -> str:
         times = f"{faster['median']:,.1f} ({faster['p10']:,.1f} to {faster['p90']:,.1f})"
         algorithm = record["isjax_settings"]["algorithm"]
         lines.append(
-            [record["peer"], record["settings"], f"{peer['median']:,.0f}", algorithm, f"{own['median']:,.0f}", times]
+            [
+                *(str(record[name]) for name in columns),
+                f"{peer['median']:,.0f}",
+                algorithm,
+                f"{own['median']:,.0f}",
+                times,
+            ]
         )
-    header = ["peer", "settings", "its steps/s", "against isjax", "steps/s here", "times faster"]
-    shown_here = {title(record) for record in result["records"] if "failed" not in record}
-    environments = {race.environment for race in races() if title(race._asdict()) in shown_here}
+    header = [*columns, "its steps/s", "against isjax", "steps/s here", "times faster"]
+    shown_here = {record["title"] for record in result["records"] if "failed" not in record}
+    environments = {race.environment for race in races() if race.title in shown_here}
     pinned = ", ".join(sorted({pin for name in environments for pin in PINNED[name] if not pin.startswith("jaxlib")}))
-    return f"{rows(header, lines)}\nOne learner each; {pinned}; {result['device']}.\n"
+    return f"{rows(header, lines)}\n{pinned}; {result['device']}.\n"
 
 
 def main() -> None:
@@ -195,14 +243,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="leave rows that do not contain this word as they are")
     parser.add_argument("--quick", action="store_true", help="one turn of the first row, nothing is written")
     given = parser.parse_args()
-    records = {title(r): r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
-    known = {title(race._asdict()): race for race in races()}
+    records = {r["title"]: r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
+    known = {race.title: race for race in races()}
     chosen = [name for name in known if given.only in name and (given.purejaxrl or "PureJaxRL" not in name)]
     for name in chosen[: 1 if given.quick else None]:
         records[name] = measure(known[name], given)
     records = [records[name] for name in known if name in records]
     if not given.quick:
-        result = provenance(jax.devices()[:1]) | {"turns": TURNS, "cores": os.cpu_count(), "records": records}
+        result = provenance(jax.devices()) | {"turns": TURNS, "cores": os.cpu_count(), "records": records}
         write(RESULTS, result)
         write_table("peers", table(result))
 

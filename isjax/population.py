@@ -19,8 +19,10 @@ from isjax.types import Device, Key, Metrics
 LEARNER, ENV = "learner", "env"
 """Names of the mesh's axes: learners never communicate; one learner's environments, spread, share its gradient."""
 CPU_GROUP = 8
-"""Learners batched together on one core, where a batch stays in the cache. Rounding depends on the size of a batch and
-on nothing else, so that learners are the same bit for bit wherever batches are whole."""
+"""Learners batched together on one core, at most. Rounding depends on the size of a batch and on nothing else, so that
+learners are the same bit for bit wherever batches are whole."""
+CPU_GROUP_BYTES = 4 * 2**20
+"""What a batch of learners may take of a core's cache, so that large learners go two or four at a time."""
 
 
 class Population(NamedTuple):
@@ -57,8 +59,8 @@ def make_population(
       learners: L, at least 1.
       devices: all local devices if left out.
       devices_per_learner: must divide the number of devices and of a learner's environments.
-      learners_per_batch: how many at most are batched together on one device. If left out, 8 on a CPU, where
-        a batch stays in the cache, and all of them elsewhere.
+      learners_per_batch: how many at most are batched together on one device. If left out, all of them, and
+        on a CPU 8, or 4 or 2 where the states of 8 are too large for a core's cache.
 
     Returns:
       `Population(init, advance, evaluate, mesh)`.
@@ -75,9 +77,11 @@ def make_population(
             raise ValueError(f"{name} must be at least 1, but it is {number}.")
     mesh = _mesh(learner, learners, jax.local_devices() if devices is None else devices, devices_per_learner)
     everyone = np.arange(learners)
-    if learners_per_batch is None:
-        learners_per_batch = CPU_GROUP if mesh.devices.flat[0].platform == "cpu" else learners
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
     spread = functools.partial(_spread, mesh=mesh)
+
+    def batch(state: LearnerState) -> int:
+        return learners_per_batch or (cpu_batch(state) if on_cpu else learners)
 
     def init(key: Key, hyper: Hyper | None = None, index: jax.Array | None = None) -> LearnerState:
         check_key(key)
@@ -102,12 +106,12 @@ def make_population(
         return dataclasses.replace(state, hyper=None, key=None), metrics_lib.finish(merged)
 
     def advance(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
-        after, metrics = spread(advance_batch, learners_per_batch)((state,), updates)
+        after, metrics = spread(advance_batch, batch(state))((state,), updates)
         return dataclasses.replace(after, hyper=state.hyper, key=state.key), metrics
 
     def evaluate(state: LearnerState, key: Key, index: jax.Array | None = None) -> Evaluation:
         keys = _keys(key, everyone if index is None else index)
-        return spread(jax.vmap(learner.evaluate), learners_per_batch)((state, keys))
+        return spread(jax.vmap(learner.evaluate), batch(state))((state, keys))
 
     return Population(jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(evaluate), mesh)
 
@@ -159,6 +163,13 @@ def _spread(function: Callable[..., Any], batch: int, *, mesh: Mesh) -> Callable
         )(learners, *shared)
 
     return spread
+
+
+def cpu_batch(state: LearnerState) -> int:
+    """How many of these learners a CPU's core takes at once: `CPU_GROUP`, or a half or a quarter of it."""
+    learners = state.update.shape[0]
+    each = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / learners
+    return next((n for n in (CPU_GROUP, CPU_GROUP // 2) if n * each <= CPU_GROUP_BYTES), CPU_GROUP // 4)
 
 
 def _batch_size(count: int, most: int) -> int:

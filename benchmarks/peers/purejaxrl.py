@@ -1,7 +1,7 @@
-"""PureJaxRL's published PPO script, of which a copy is given, as a worker: trains whole runs on CartPole.
+"""PureJaxRL's published PPO script, of which a copy is given, as a worker: trains whole runs, one or many.
 
 Runs in an environment of its own, which `workers.py` makes. Settings come as JSON in the first argument: `path` of the
-script, and `config`, the dictionary that its `make_train` takes.
+script, `config`, the dictionary that its `make_train` takes, and `learners`, over which it is vmapped.
 """
 
 import importlib.metadata
@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import flax.linen
 import jax
 
 
@@ -20,20 +21,30 @@ def main() -> None:
     path = Path(settings["path"]).absolute()
     sys.path.insert(0, str(path.parent))  # its wrappers lie beside it
     for name in ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix"):
-        sys.modules.setdefault(name, MagicMock())  # imported by the wrappers, not needed for CartPole
+        sys.modules.setdefault(name, MagicMock())  # imported by the wrappers, not needed for gymnax's environments
+    if settings["learners"] > 1:  # the batched QR of orthogonal initializers starves a pool of two threads for good
+        flax.linen.initializers.orthogonal = lambda scale: flax.linen.initializers.lecun_normal()
     spec = importlib.util.spec_from_file_location("published", path)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    config = settings["config"]
+    config, learners = settings["config"], settings["learners"]
     began = time.monotonic()
-    train = jax.jit(script.make_train(dict(config))).lower(jax.random.PRNGKey(0)).compile()
+    train = script.make_train(dict(config))
+
+    def updates_only(key):
+        """What a run came to, without the table of every step of every environment."""
+        return train(key)["runner_state"][0].params
+
+    keys = jax.random.split(jax.random.PRNGKey(0), learners)
+    train_all = jax.jit(jax.vmap(updates_only)).lower(keys).compile()
     first = {"first_s": time.monotonic() - began}
     print(json.dumps({name: importlib.metadata.version(name) for name in ("gymnax", "jax")} | first), flush=True)
     steps = int(config["TOTAL_TIMESTEPS"]) // (config["NUM_ENVS"] * config["NUM_STEPS"])
-    steps *= config["NUM_ENVS"] * config["NUM_STEPS"]
+    steps *= config["NUM_ENVS"] * config["NUM_STEPS"] * learners
     for turn, _ in enumerate(sys.stdin):
+        keys = jax.random.split(jax.random.PRNGKey(turn), learners)
         began = time.monotonic()
-        jax.block_until_ready(train(jax.random.PRNGKey(turn)))
+        jax.block_until_ready(train_all(keys))
         print(json.dumps({"seconds": time.monotonic() - began, "steps": steps}), flush=True)
 
 
