@@ -1,6 +1,6 @@
 """How training scales with the number of learners: compile seconds, steps per second, memory, CartPole's defaults.
 
-`python benchmarks/population.py` takes about three minutes on two cores and writes `results/population.json` and
+`python benchmarks/population.py` takes about four minutes on two cores and writes `results/population.json` and
 its table in README.md.
 Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
 """
@@ -26,8 +26,8 @@ from isjax.population import make_population
 from isjax.run.store import device_name
 
 RESULTS = FOLDER / "population.json"
-SIZES = (1, 16, 64, 256, 2048)
-STEPS_A_TURN = 2_000_000
+SIZES = (1, 16, 64, 256, 2048, 4096)
+STEPS_A_TURN = 4_000_000
 
 
 def started(learners: int):

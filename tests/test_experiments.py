@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import __main__ as rerun
 from experiments import index
 from experiments.blackjack import chain, game
+from experiments.many_seeds import papers
 from experiments.off_policy_prediction import baird, collision
 from experiments.variance_bomb import page
 
@@ -185,6 +187,49 @@ def test_the_share_of_effective_samples_falls_as_in_closed_form():
 def test_products_lose_more_samples_than_one_step_ratios():
     for row in record("variance_bomb")["training"]["rows"]:
         assert row["product"]["high"][-1] < 0.5 * row["one_step"]["low"][-1]
+
+
+def test_means_of_many_seeds_spread_as_their_standard_error():
+    found = record("many_seeds")
+    returns, few = np.array(found["returns"]["A"]), found["papers"]
+    assert len(returns) == found["learners"] == 2048
+    for place, n in enumerate(few["counts"]):
+        if n >= 20:
+            half = (few["mean"][place]["high"] - few["mean"][place]["low"]) / 2
+            assert half == pytest.approx(1.96 * returns.std() / np.sqrt(n), rel=0.05), n
+
+
+def test_papers_order_two_algorithms_wrongly_as_often_as_normal_means_would():
+    found = record("many_seeds")
+    few, better = found["papers"], found["papers"]["better"]
+    (worse,) = {"A", "B"} - {better}
+    good, bad = (np.array(found["returns"][name]) for name in (better, worse))
+    for place, n in enumerate(few["counts"]):
+        error = np.sqrt((good.var() + bad.var()) / n)
+        expected = stats.norm.cdf(-(good.mean() - bad.mean()) / error)
+        assert few["wrong_order"][place] == pytest.approx(expected, abs=0.02), n
+        assert few["false_alarm"][place] < 0.06, n
+
+
+def test_intervals_of_normal_papers_hold_the_mean_as_often_as_they_say():
+    drawn = np.random.default_rng(0).normal(3.0, 2.0, size=(20_000, 3))
+    assert papers.coverage(papers.student_interval(drawn), 3.0) == pytest.approx(0.95, abs=0.005)
+
+
+def test_a_comparison_of_papers_counts_what_they_say():
+    """Three seeds each: a clear difference, the same reversed, the same scores twice, and a small difference."""
+    better = np.array([[9.0, 10.0, 11.0], [0.0, 1.0, 2.0], [5.0, 5.0, 5.0], [0.0, 10.0, 20.0]])
+    worse = np.array([[0.0, 1.0, 2.0], [9.0, 10.0, 11.0], [5.0, 5.0, 5.0], [1.0, 9.0, 17.0]])
+    assert papers.comparison(better, worse) == {"wrong_order": 0.25, "found": 0.25, "reversed": 0.25}
+
+
+def test_only_the_plain_gradient_loses_a_learner_to_reuse():
+    found = record("sample_reuse")["objectives"]
+    lowest = {name: np.min(each["returns"][-1]) for name, each in found.items()}
+    assert lowest.pop("plain") < 100
+    assert min(lowest.values()) > 400
+    for name, each in found.items():
+        assert each["iqm"]["low"][-1] > each["iqm"]["high"][0], name
 
 
 def test_the_page_is_its_template_with_the_numbers_of_the_library():

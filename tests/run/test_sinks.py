@@ -1,8 +1,13 @@
+import json
+import struct
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+from tensorboardX.proto import event_pb2
+from wandb.proto import wandb_internal_pb2
 
 from isjax.run.sinks import check_sink, make_sink, scalars
 
@@ -67,3 +72,46 @@ def test_weights_and_biases_goes_on_with_the_same_run(tmp_path, monkeypatch):
     assert calls[0]["id"] == "abc"
     assert calls[0]["resume"] == "allow"
     assert calls[1:] == [({"alive": 2.0}, 160), "finished"]
+
+
+def test_weights_and_biases_keeps_the_rows_offline(tmp_path, monkeypatch):
+    """With the package itself, read back from the file that it would upload: a log of LevelDB's."""
+    script = """
+import sys
+from pathlib import Path
+
+from isjax.run.sinks import make_sink
+
+sink = make_sink("wandb", Path(sys.argv[1]), {"id": "abc", "seed": 3}, 0)
+for steps, returned in ((160, 1.5), (320, 2.5)):
+    sink.write(steps, {"episode_return": returned})
+sink.close()
+"""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("wandb/offline-run-*-abc/run-abc.wandb")
+    found, data = [], path.read_bytes()[7:]
+    while data:
+        length, kind = int.from_bytes(data[4:6], "little"), data[6]  # behind a checksum
+        assert kind == 1, "the records are small and whole"
+        record, data = wandb_internal_pb2.Record.FromString(data[7 : 7 + length]), data[7 + length :]
+        row = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        found += [(row["_step"], row["episode_return"])] if row else []
+    assert found == [(160, 1.5), (320, 2.5)]
+
+
+def test_tensorboard_writes_events_that_can_be_read_back(tmp_path):
+    """With the package itself; a record is its length, a checksum, an event and another checksum."""
+    sink = make_sink("tensorboard", tmp_path, {}, 0)
+    for steps, returned in ((160, 1.5), (320, 2.5)):
+        sink.write(steps, {"episode_return": returned})
+    sink.close()
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    found, data = [], path.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event, data = event_pb2.Event.FromString(data[12 : 12 + length]), data[16 + length :]
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+    assert found == [(160, "episode_return", 1.5), (320, "episode_return", 2.5)]

@@ -1,0 +1,1 @@
+"""How often one batch can be learned from, by objective."""
