@@ -19,6 +19,7 @@ from experiments import index
 from experiments.blackjack import chain, game
 from experiments.many_seeds import papers
 from experiments.off_policy_prediction import baird, collision
+from experiments.policy_lag import run as lag_run
 from experiments.variance_bomb import page
 
 FOLDERS = [index.ROOT / name for name in index.names()]
@@ -221,6 +222,28 @@ def test_a_comparison_of_papers_counts_what_they_say():
     better = np.array([[9.0, 10.0, 11.0], [0.0, 1.0, 2.0], [5.0, 5.0, 5.0], [0.0, 10.0, 20.0]])
     worse = np.array([[0.0, 1.0, 2.0], [9.0, 10.0, 11.0], [5.0, 5.0, 5.0], [1.0, 9.0, 17.0]])
     assert papers.comparison(better, worse) == {"wrong_order": 0.25, "found": 0.25, "reversed": 0.25}
+
+
+@pytest.mark.parametrize("replay", [0.0, 0.5])
+def test_corrections_hold_where_the_policy_that_acts_is_old_and_none_does_not(replay):
+    """As in Table 2 of Espeholt et al. 2018: V-trace and one-step above ε-correction and none, intervals apart."""
+    result = record("policy_lag")
+    for env in result["environments"]:
+        found = {
+            name: lag_run.cell_of(result, env, lag=100, replay=replay, correction=name)["iqm"]
+            for name in result["corrections"]
+        }
+        for name in ("epsilon", "none"):
+            assert found["v-trace"]["low"] > found[name]["high"], (env, name)
+
+
+def test_on_policy_a_correction_changes_nothing():
+    """All ratios are one; ε-correction alone differs, by its ε."""
+    result = record("policy_lag")
+    for env in result["environments"]:
+        one = {name: lag_run.cell_of(result, env, lag=0, replay=0.0, correction=name) for name in result["corrections"]}
+        for name in ("one-step", "none"):
+            assert one[name]["returns"] == one["v-trace"]["returns"], (env, name)
 
 
 def test_only_the_plain_gradient_loses_a_learner_to_reuse():

@@ -11,7 +11,7 @@ import numpy as np
 
 from isjax.run.progress import number, rate
 from isjax.run.report.curves import Band, learning_band, read_curves
-from isjax.run.report.figures import COLORS, DASHES, STEPS, figure, intervals, line, mean_lines
+from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
 from isjax.run.report.page import Html, cards, command, details, grid, section, table, value, write_page
 from isjax.run.report.resampling import improvement
 from isjax.run.report.run import final_scores, read_run
@@ -87,13 +87,7 @@ def curves(runs: Sequence[Compared]) -> tuple[str, str]:
     traces = [trace for i, run in enumerate(runs) if run.band for trace in mean_lines(run.band, run.name, i)]
     if not traces:
         return "No learner that is alive finished an episode.", ""
-    for trace in traces:
-        trace["showlegend"] = trace["mode"] == "lines"
-    caption = (
-        "Interquartile means of the learners alive with 95 % bootstrap intervals. A point is the mean return of the "
-        "training episodes that ended since the row before, or the last such mean."
-    )
-    return caption, figure(traces, x=STEPS, y="episode return", height=460)
+    return overlaid(traces)
 
 
 def final_returns(runs: Sequence[Compared]) -> tuple[str, str]:

@@ -130,6 +130,17 @@ def mean_lines(band: Band, name: str, number: int = 0) -> list[Trace]:
     return traces
 
 
+def overlaid(traces: list[Trace]) -> tuple[str, str]:
+    """Caption and figure of several `mean_lines` of episode returns, over each other."""
+    for trace in traces:
+        trace["showlegend"] = trace["mode"] == "lines"
+    caption = (
+        "Interquartile means of the learners alive with 95 % bootstrap intervals. A point is the mean return of the "
+        "training episodes that ended since the row before, or the last such mean."
+    )
+    return caption, figure(traces, x=STEPS, y="episode return", height=460)
+
+
 def spread(x: np.ndarray, steps: np.ndarray, *, name: str, unit: str, title: str, marks: Any = ()) -> str:
     """A metric of learners `[U, l]`: median, middle half, and the range from the lowest to the highest."""
     rows = np.isfinite(x).any(axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from isjax.run.progress import number, rate
 from isjax.run.report.curves import Curves, learning_band, read_curves
-from isjax.run.report.figures import COLORS, DASHES, STEPS, figure, intervals, line, mean_lines, short
+from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
 from isjax.run.report.page import Html, cards, command, grid, section, table, write_page
 from isjax.run.settings import Group
 from isjax.run.store import CONFIG, REPORT, SUMMARY, read_json
@@ -116,13 +116,7 @@ def best_curves(folder: Path, ranked: Sequence[Row], groups: Sequence[Group]) ->
             traces += added
     if not traces:
         return "No learner of the best settings that is alive finished an episode.", ""
-    for trace in traces:
-        trace["showlegend"] = trace["mode"] == "lines"
-    caption = (
-        "Interquartile means of the learners alive with 95 % bootstrap intervals. A point is the mean return of the "
-        "training episodes that ended since the row before, or the last such mean."
-    )
-    return caption, figure(traces, x=STEPS, y="episode return", height=460)
+    return overlaid(traces)
 
 
 def effects(ranked: Sequence[Row]) -> tuple[str, str]:
