@@ -1,0 +1,1 @@
+"""The five MinAtar games, V-trace against PPO."""
