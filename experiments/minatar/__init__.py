@@ -1,1 +1,0 @@
-"""The five MinAtar games, V-trace against PPO."""
