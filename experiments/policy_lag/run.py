@@ -5,6 +5,8 @@ isjax's default settings of each and nothing tuned for a correction. The policy 
 ago; with replay, half of each batch are earlier unrolls. Learners that died count as the lowest return of the
 environment's table.
 
+The record on file was taken in two goes, beside other work; its minutes are read off the clock.
+
     python -m experiments.policy_lag.run [--quick | --redraw]
 """
 

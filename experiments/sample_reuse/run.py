@@ -31,6 +31,8 @@ OBJECTIVES = {
 }
 EPOCHS = (1, 2, 4, 8, 16, 32)
 STEPS, LEARNERS, SEED = 100_000, 20, 0
+LOST = 100.0
+"""A learner below this return at the end counts as lost."""
 
 
 def worst_tenth(x: jnp.ndarray) -> jnp.ndarray:
@@ -68,13 +70,15 @@ def measure(quick: bool) -> dict:
 def answer(result: dict) -> str:
     epochs = result["epochs"]
     shown = [i for i, count in enumerate(epochs) if count in (1, 4, 8, 32)] or [0]
-    parts = []
+    parts, lost = [], {}
     for name, found in result["objectives"].items():
         values = ", ".join(f"{found['iqm']['value'][i]:.0f}" for i in shown)
-        lowest = min(x[-1] for x in np.transpose(found["returns"]).tolist())
-        parts.append(f"{name} {values} (worst tenth {found['worst']['value'][-1]:.0f}, worst learner {lowest:.0f})")
+        last = np.asarray(found["returns"][-1])
+        lost[name] = int((last < LOST).sum())
+        parts.append(f"{name} {values} (worst tenth {found['worst']['value'][-1]:.0f}, worst learner {last.min():.0f})")
+    few = ", ".join(f"{name} loses {n}" for name, n in lost.items() if n) or "none loses any"
     return (
-        f"Often, by all but the plain gradient, which loses a learner in the end: IQM returns on CartPole after "
+        f"Of {result['learners']} learners with {epochs[-1]} epochs {few}: IQM returns on CartPole after "
         f"{result['steps']:,} steps with {', '.join(str(epochs[i]) for i in shown)} epochs, and the worst with "
         f"{epochs[-1]}: {'; '.join(parts)}."
     )
