@@ -1,11 +1,12 @@
 """How everything here is timed and recorded: rivals take turns, and a record says what it was measured on."""
 
 import json
+import math
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -66,6 +67,61 @@ def ratio(slower: Sequence[float], faster: Sequence[float]) -> dict[str, float]:
 
 def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
+
+
+class Work(NamedTuple):
+    """The least that a program has to do, whoever compiles it."""
+
+    bytes: int
+    """Arguments read once and results written once."""
+    operations: int
+    """Multiplications and additions of its matrix products."""
+
+
+def work(function: Callable[..., Any], *arguments: Any) -> Work:
+    """What a function of these arguments has to do; a loop of unknown length counts as one pass."""
+    traced = jax.make_jaxpr(function)(*arguments)
+    moved = sum(x.size * x.dtype.itemsize for x in (*traced.in_avals, *traced.out_avals))
+    return Work(moved, _operations(traced.jaxpr))
+
+
+def _operations(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        inner = (getattr(x, "jaxpr", x) for x in jax.tree.leaves(equation.params))
+        total += times * sum(_operations(x) for x in inner if hasattr(x, "eqns"))
+    return total
+
+
+def ceilings(devices: Sequence[Any]) -> dict[str, float]:
+    """What these devices do at best, together: bytes a second of a long copy, operations of a large product.
+
+    Measured on the first of them, in float32 with the precision that is the default.
+    """
+    size = 2**11 if devices[0].platform == "cpu" else 2**13
+    x = jax.device_put(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32), devices[0])
+    copy, product = jax.jit(lambda x: -x), jax.jit(lambda x: x @ x)
+    taken = in_turn({"copy": lambda: copy(x), "product": lambda: product(x)}, 10)
+    return {
+        "bytes_per_s": len(devices) * 2 * x.nbytes / float(np.median(taken["copy"])),
+        "operations_per_s": len(devices) * 2 * size**3 / float(np.median(taken["product"])),
+    }
+
+
+def roofline(done: Work, taken: float, ceiling: dict[str, float]) -> float:
+    """The share of `taken` seconds that devices at their ceilings would need."""
+    return max(done.bytes / ceiling["bytes_per_s"], done.operations / ceiling["operations_per_s"]) / taken
+
+
+def peak_bytes(devices: Sequence[Any]) -> int | None:
+    """The most memory that any of these devices has held, where they keep count: a CPU does not."""
+    held = [(device.memory_stats() or {}).get("peak_bytes_in_use") for device in devices]
+    return max((x for x in held if x is not None), default=None)
 
 
 def commit() -> str:

@@ -16,7 +16,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rlax
-from harness import GUIDE, compiled, geometric_mean, in_turn, provenance, ratio, seconds, spread, write
+from harness import (
+    GUIDE,
+    ceilings,
+    compiled,
+    geometric_mean,
+    in_turn,
+    provenance,
+    ratio,
+    roofline,
+    seconds,
+    spread,
+    work,
+    write,
+)
 from harness import RESULTS as FOLDER
 from readme import rows, write_table
 
@@ -78,7 +91,7 @@ def rivals(name: str) -> dict:
     return {"scan": ours(name, False), "associative": ours(name, True)} | theirs | dispatch
 
 
-def measure(name: str, length: int, width: int, functions: dict, turns: int) -> dict:
+def measure(name: str, length: int, width: int, functions: dict, turns: int, ceiling: dict[str, float]) -> dict:
     """The record of one operator at one shape."""
     given = {rival: arrays(length, width) for rival in functions}
     if "rlax_given_ratios" in given:
@@ -93,6 +106,7 @@ def measure(name: str, length: int, width: int, functions: dict, turns: int) -> 
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-3), expected, calls[rival]())
     block = int(np.clip(BLOCK_S / seconds(calls["scan"], 3), 1, 50))
     taken = in_turn(calls, turns, calls=block, warm_up=3)
+    least = work(functions["scan"], *given["scan"])
     record = {
         "operator": name,
         "T": length,
@@ -100,6 +114,8 @@ def measure(name: str, length: int, width: int, functions: dict, turns: int) -> 
         "us": {rival: spread([1e6 * s for s in each]) for rival, each in taken.items()},
         "compile_s": compile_s,
         "associative_times_faster": ratio(taken["scan"], taken["associative"]),
+        "least_bytes": least.bytes,
+        "share_of_roofline": roofline(least, float(np.median(taken["scan"])), ceiling),
     }
     for rival in ("rlax", "rlax_given_ratios"):
         if rival in taken:
@@ -171,11 +187,13 @@ def main() -> None:
     quick = parser.parse_args().quick
     shapes, turns = (QUICK_SHAPES, 3) if quick else (SHAPES, TURNS)
     names = ("recurrence", "vtrace", "retrace", "gae")
-    records = [measure(name, *shape, rivals(name), turns) for name in names for shape in shapes]
+    ceiling = ceilings(jax.devices()[:1])
+    records = [measure(name, *shape, rivals(name), turns, ceiling) for name in names for shape in shapes]
     grid = [(length, width) for width in (WIDTHS[:1] if quick else WIDTHS) for length in LENGTHS[:: 9 if quick else 1]]
-    by_length = [measure("recurrence", *shape, rivals("recurrence"), turns) for shape in grid]
+    by_length = [measure("recurrence", *shape, rivals("recurrence"), turns, ceiling) for shape in grid]
     result = provenance(jax.devices()[:1]) | {
         "turns": turns,
+        "ceilings": ceiling,
         "records": records,
         "by_length": by_length,
         "summary": summary(records),

@@ -16,8 +16,9 @@ if __name__ == "__main__":  # before gymnax, which computes on import
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import jax.numpy as jnp
+import numpy as np
 from harness import RESULTS as FOLDER
-from harness import compiled, provenance, spread, write
+from harness import ceilings, compiled, peak_bytes, provenance, roofline, spread, work, write
 from readme import rows, write_table
 
 from isjax.learner import make_learner
@@ -35,8 +36,9 @@ def started(learners: int):
     population = make_population(make_learner(defaults("CartPole-v1")[0]), learners)
     state = population.init(jax.random.key(0), defaults("CartPole-v1")[1])
     program, compile_s = compiled(population.advance, state, jnp.int32(1))
+    least = work(population.advance, state, jnp.int32(1))
     state, _ = program(state, jnp.int32(1))
-    return program, jax.block_until_ready(state), compile_s, list(population.mesh.devices.flat)
+    return program, jax.block_until_ready(state), compile_s, list(population.mesh.devices.flat), least
 
 
 def table(result: dict) -> str:
@@ -67,9 +69,9 @@ def main() -> None:
         programs = {}
         for size in sizes:
             jax.clear_caches()
-            program, state, seconds, devices = started(size)
+            program, state, seconds, devices, least = started(size)
             compile_s[size].append(seconds)
-            programs[size] = [program, state, devices]
+            programs[size] = [program, state, devices, least]
     rates: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(turns):
         for size, held in programs.items():
@@ -78,6 +80,7 @@ def main() -> None:
             held[1], _ = held[0](held[1], jnp.int32(updates))
             jax.block_until_ready(held[1])
             rates[size].append(size * updates * steps_per_update / (time.monotonic() - began))
+    ceiling = ceilings(jax.devices())
     records = [
         {
             "learners": size,
@@ -85,13 +88,17 @@ def main() -> None:
             "compile_s": spread(compile_s[size]),
             "env_steps_per_s": spread(rates[size]),
             "temporary_bytes": held[0].memory_analysis().temp_size_in_bytes,
+            "least_bytes_a_step": held[3].bytes / size / steps_per_update,
+            "operations_a_step": held[3].operations / size / steps_per_update,
+            "share_of_roofline": roofline(held[3], size * steps_per_update / float(np.median(rates[size])), ceiling),
+            "peak_bytes": peak_bytes(held[2]),
         }
         for size, held in programs.items()
     ]
     for record in records:
         print(json.dumps(record), flush=True)
     if not quick:
-        result = provenance() | {"records": records}
+        result = provenance() | {"ceilings": ceiling, "records": records}
         write(RESULTS, result)
         write_table("population", table(result))
 

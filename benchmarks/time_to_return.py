@@ -5,7 +5,8 @@
 and writes nowhere.
 Learned: the interquartile mean over 16 learners of their mean return reaches the goal and stays there for three
 evaluations; what counts is the first of them. Between evaluations both train for about as many steps, in turn; only
-that is on the clock. Evaluations sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
+that is on the clock, and one that has trained four times as long as the other needed is not waited for. Evaluations
+sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
 Rejax's settings: on CartPole those it publishes (configs/gymnax/cartpole.yaml in its repository); it publishes none for
 MinAtar. Its many learners run on one device, as shipped; here they are spread over the cores.
 """
@@ -26,7 +27,7 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 import jax.numpy as jnp
 import numpy as np
 from harness import RESULTS as FOLDER
-from harness import provenance, read, spread, write
+from harness import provenance, ratio, read, spread, write
 from readme import rows, write_table
 from workers import ENVIRONMENTS, PINNED, Worker
 
@@ -37,6 +38,8 @@ from isjax.stats import interquartile_mean
 
 RESULTS = FOLDER / "time_to_return.json"
 LEARNERS, EPISODES, IN_A_ROW = 16, 128, 3
+PATIENCE = 4.0
+"""How many times as long as the quickest needed the others train at most."""
 PUBLISHED = dict(
     env="CartPole-v1",
     steps=100_000,
@@ -164,7 +167,12 @@ def race(task: Task, rivals: dict[str, Any], seed: int) -> tuple[dict[str, Any],
         for name in sorted(running):
             seconds, returns = rivals[name].advance(1000 * (seed + 1) + len(curves[name].iqm))
             curves[name].add(seconds, rivals[name].steps, returns)
-            if curves[name].reached or curves[name].steps[-1] >= task.limit:
+            quickest = min((each.seconds[-IN_A_ROW] for each in curves.values() if each.reached), default=np.inf)
+            if (
+                curves[name].reached
+                or curves[name].steps[-1] >= task.limit
+                or curves[name].seconds[-1] > PATIENCE * quickest
+            ):
                 running.discard(name)
     return {name: curve.record() for name, curve in curves.items()}, compile_s
 
@@ -193,11 +201,13 @@ def measure(env: str, task: Task, folder: Path) -> dict[str, Any]:
         for what in ("seconds", "steps"):
             values = [run[what] for run in each]
             record[what][name] = None if None in values else spread(values)
-    if None not in record["seconds"].values():
-        pairs = zip(runs["rejax"], runs["isjax"], strict=True)
-        record["times_faster"] = spread([theirs["seconds"] / ours["seconds"] for theirs, ours in pairs])
-        whole = {name: record["seconds"][name]["median"] + compile_s[name] for name in runs}
+    if record["seconds"]["isjax"]:
+        # A run that did not get there would have taken longer than it was trained for.
+        trained = {name: [run["seconds"] or run["curve"]["seconds"][-1] for run in each] for name, each in runs.items()}
+        record["times_faster"] = ratio(trained["rejax"], trained["isjax"])
+        whole = {name: float(np.median(each)) + compile_s[name] for name, each in trained.items()}
         record["times_faster_with_compilation"] = whole["rejax"] / whole["isjax"]
+        record["or_more"] = record["seconds"]["rejax"] is None
     return record
 
 
@@ -209,12 +219,16 @@ def table(result: dict) -> str:
         for name in ("isjax", "rejax"):
             seconds, steps = record["seconds"][name], record["steps"][name]
             faster = record.get("times_faster") if name == "isjax" else None
-            cells = ["not reached", "", "", ""]
+            longest = max(run["curve"]["seconds"][-1] for run in record["runs"][name])
+            cells = [f"not in {longest:,.0f}", "", "", ""]
             if seconds:
                 whole = seconds["median"] + record["compile_s"][name]
                 cells = [f"{seconds['median']:.1f} ({seconds['p10']:.1f} to {seconds['p90']:.1f})", f"{whole:.1f}"]
                 cells.append(f"{steps['median']:,.0f}")
-                cells.append(f"{faster['median']:.1f} ({faster['p10']:.1f} to {faster['p90']:.1f})" if faster else "")
+                more = "more than " if record.get("or_more") else ""
+                cells.append(
+                    f"{more}{faster['median']:.1f} ({faster['p10']:.1f} to {faster['p90']:.1f})" if faster else ""
+                )
             lines.append([record["environment"], f"{record['goal']:.0f}", name, *cells])
     note = f"{LEARNERS} learners; {', '.join(result['pinned'])}; {result['device']}."
     return f"{rows(header.split(', '), lines)}\n{note}\n"

@@ -87,9 +87,10 @@ def make_population(
         check_key(key)
         hyper = jax.tree.map(lambda x: _per_learner(x, learners), Hyper() if hyper is None else hyper)
         keys = _keys(key, everyone if index is None else index)
-        # One learner at a time: the QR of an orthogonal initializer, batched over learners, can starve a pool of
-        # two threads for good.
-        return spread(lambda *each: _placed(jax.vmap(learner.init)(*each), mesh), 1)((keys, hyper))
+        # On a CPU one learner at a time: the QR of an orthogonal initializer, batched over learners, can starve a
+        # pool of two threads for good.
+        at_once = 1 if on_cpu else learners
+        return spread(lambda *each: _placed(jax.vmap(learner.init)(*each), mesh), at_once)((keys, hyper))
 
     update = jax.vmap(learner.update)
 

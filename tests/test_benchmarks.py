@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +83,25 @@ def test_rivals_take_turns_and_turn_around():
     assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2}
 
 
+def test_the_least_work_is_arguments_and_results_once_and_the_products_of_every_pass():
+    x, y = jnp.ones((8, 16)), jnp.ones((16, 4), jnp.bfloat16)
+    least = harness.work(lambda x, y: x @ y.astype(x.dtype), x, y)
+    assert least == (4 * 8 * 16 + 2 * 16 * 4 + 4 * 8 * 4, 2 * 8 * 16 * 4)
+
+    def loop(x, w):
+        return jax.lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, None, length=5)[0]
+
+    w = jnp.ones((16, 16))
+    assert harness.work(jax.jit(loop), x, w).operations == 5 * 2 * 8 * 16 * 16
+    assert harness.work(jax.vmap(loop, (0, None)), jnp.ones((3, 8, 16)), w).operations == 3 * 5 * 2 * 8 * 16 * 16
+
+
+def test_the_share_of_the_roofline_is_that_of_the_nearer_ceiling():
+    ceiling = {"bytes_per_s": 100.0, "operations_per_s": 1000.0}
+    assert harness.roofline(harness.Work(50, 100), 2.0, ceiling) == 0.25
+    assert harness.roofline(harness.Work(50, 1000), 2.0, ceiling) == 0.5
+
+
 def test_the_associative_form_pays_from_the_length_on_after_which_it_is_never_slower():
     faster = {8: 1.5, 16: 0.5, 32: 1.5, 64: 2.0}
     records = [{"T": t, "B": 4, "associative_times_faster": {"median": x}} for t, x in faster.items()]
@@ -97,6 +119,32 @@ def test_a_goal_is_reached_once_three_evaluations_in_a_row_reach_it(iqm, reached
     assert curve.reached == reached
     expected = (4.0, 200) if reached else (None, None)
     assert (curve.record()["seconds"], curve.record()["steps"]) == expected
+
+
+class Runner:
+    """Learns in so many evaluations of 3 seconds each."""
+
+    steps = 100
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def start(self, seed: int) -> float:
+        self.done = 0
+        return 1.0
+
+    def advance(self, seed: int) -> tuple[float, np.ndarray]:
+        self.done += 1
+        return 3.0, np.full(4, 500.0 if self.done >= self.evaluations else 0.0)
+
+
+@pytest.mark.parametrize(("slow", "seconds", "trained"), [(3, 9.0, 15.0), (7, 21.0, 27.0), (8, None, 27.0)])
+def test_who_trains_four_times_as_long_as_the_quickest_is_not_waited_for(slow, seconds, trained):
+    task = time_to_return.Task(475.0, 100, 10**6, 1, {})
+    found, _ = time_to_return.race(task, {"quick": Runner(2), "slow": Runner(slow)}, 0)
+    assert found["quick"]["seconds"] == 6.0
+    assert found["slow"]["seconds"] == seconds
+    assert found["slow"]["curve"]["seconds"][-1] == trained
 
 
 @pytest.mark.parametrize("module", [ops_benchmark, peers, time_to_return], ids=lambda module: module.__name__)

@@ -219,3 +219,18 @@ def test_a_population_of_one_is_a_population():
     state, metrics = _run(1)
     assert metrics["alive"].shape == (1,)
     assert dataclasses.is_dataclass(state)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_every_program_lowers_for_an_accelerator_and_never_calls_the_host(platform):
+    def lower(program, *arguments):
+        program.trace(*arguments).lower(lowering_platforms=(platform,))
+
+    population = _population(2)
+    key = jax.random.key(0)
+    state = jax.eval_shape(population.init, key)
+    lower(population.init, key)
+    lower(population.advance, state, 1)
+    lower(population.evaluate, state, key)
+    with pytest.raises(ValueError, match="lowering platform"):  # from here, calls to a host cannot be lowered
+        lower(jax.jit(lambda x: jax.debug.callback(print, x)), 1.0)

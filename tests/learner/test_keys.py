@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax.learner.keys import as_given, hash_pairs, written_out
+from isjax.learner.keys import COMPILES, as_given, hash_pairs, written_out
 
 KEY = jax.random.key(7)
 
@@ -52,7 +52,8 @@ def test_the_hash_is_the_published_one():
 
 def test_a_key_comes_back_as_it_was_given():
     quick = written_out(KEY)
-    assert written_out(quick).dtype == quick.dtype != KEY.dtype
+    assert written_out(quick).dtype == quick.dtype
+    assert (quick.dtype != KEY.dtype) == COMPILES
     assert as_given(quick, KEY).dtype == KEY.dtype
     assert (jax.random.key_data(as_given(quick, KEY)) == jax.random.key_data(KEY)).all()
 
@@ -62,6 +63,7 @@ def test_another_generators_key_stays_as_it_is():
     assert written_out(key) is key
 
 
+@pytest.mark.skipif(not COMPILES, reason="JAX's own hash is used, which takes more counters")
 def test_more_numbers_than_counters_are_refused():
     with pytest.raises(ValueError, match="fewer than 2"):
         jax.jit(lambda: jax.random.bits(written_out(KEY), (2**16, 2**16))).lower()
