@@ -4,9 +4,9 @@
 `results/time_to_return.json` and renews its table in README.md; `--env` renews one environment, `--quick` tries it out
 and writes nowhere.
 Learned: the interquartile mean over 16 learners of their mean return reaches the goal and stays there for three
-evaluations; what counts is the first of them. Between evaluations both train for about as many steps, in turn; only
-that is on the clock, and one that has trained four times as long as the other needed is not waited for. Evaluations
-sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
+evaluations; what counts is the first of them. Between evaluations both train for about as many steps; only that is on
+the clock. Who has trained for less time goes on; who has trained four times as long as the other needed is not waited
+for. Evaluations sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
 Rejax's settings: on CartPole those it publishes (configs/gymnax/cartpole.yaml in its repository); it publishes none for
 MinAtar. Its many learners run on one device, as shipped; here they are spread over the cores.
 """
@@ -159,21 +159,19 @@ class Curve:
 
 
 def race(task: Task, rivals: dict[str, Any], seed: int) -> tuple[dict[str, Any], dict[str, float]]:
-    """One run of each, chunk after chunk in turn, and the seconds that compiling took."""
+    """One run of each, chunk after chunk, and the seconds that compiling took; who trained for less time goes on."""
     compile_s = {name: rival.start(seed) for name, rival in rivals.items()}
     curves = {name: Curve(task.goal) for name in rivals}
     running = set(rivals)
     while running:
-        for name in sorted(running):
-            seconds, returns = rivals[name].advance(1000 * (seed + 1) + len(curves[name].iqm))
-            curves[name].add(seconds, rivals[name].steps, returns)
-            quickest = min((each.seconds[-IN_A_ROW] for each in curves.values() if each.reached), default=np.inf)
-            if (
-                curves[name].reached
-                or curves[name].steps[-1] >= task.limit
-                or curves[name].seconds[-1] > PATIENCE * quickest
-            ):
-                running.discard(name)
+        name = min(sorted(running), key=lambda name: sum(curves[name].seconds[-1:]))
+        curve = curves[name]
+        seconds, returns = rivals[name].advance(1000 * (seed + 1) + len(curve.iqm))
+        curve.add(seconds, rivals[name].steps, returns)
+        print(f"{seed} {name} {curve.seconds[-1]:.1f} s, {curve.steps[-1]:,} steps, {curve.iqm[-1]:.1f}", flush=True)
+        quickest = min((each.seconds[-IN_A_ROW] for each in curves.values() if each.reached), default=np.inf)
+        if curve.reached or curve.steps[-1] >= task.limit or curve.seconds[-1] > PATIENCE * quickest:
+            running.discard(name)
     return {name: curve.record() for name, curve in curves.items()}, compile_s
 
 

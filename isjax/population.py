@@ -92,7 +92,7 @@ def make_population(
         at_once = 1 if on_cpu else learners
         return spread(lambda *each: _placed(jax.vmap(learner.init)(*each), mesh), at_once)((keys, hyper))
 
-    update = jax.vmap(learner.update)
+    update = jax.jit(jax.vmap(learner.update), inline=True)  # traced once, for its shapes and for the program
 
     def advance_batch(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
         shapes = jax.eval_shape(update, state)[1]
