@@ -79,7 +79,7 @@ class Work(NamedTuple):
 
 
 def work(function: Callable[..., Any], *arguments: Any) -> Work:
-    """What a function of these arguments has to do; a loop of unknown length counts as one pass."""
+    """What a function of these arguments has to do; a loop of unknown length counts as one pass, a choice as all."""
     traced = jax.make_jaxpr(function)(*arguments)
     moved = sum(x.size * x.dtype.itemsize for x in (*traced.in_avals, *traced.out_avals))
     return Work(moved, _operations(traced.jaxpr))

@@ -122,12 +122,12 @@ def test_a_goal_is_reached_once_three_evaluations_in_a_row_reach_it(iqm, reached
 
 
 class Runner:
-    """Learns in so many evaluations of 3 seconds each."""
+    """Learns in so many evaluations of `seconds` each."""
 
     steps = 100
 
-    def __init__(self, evaluations: int) -> None:
-        self.evaluations = evaluations
+    def __init__(self, evaluations: int, seconds: float = 3.0) -> None:
+        self.evaluations, self.seconds = evaluations, seconds
 
     def start(self, seed: int) -> float:
         self.done = 0
@@ -135,7 +135,7 @@ class Runner:
 
     def advance(self, seed: int) -> tuple[float, np.ndarray]:
         self.done += 1
-        return 3.0, np.full(4, 500.0 if self.done >= self.evaluations else 0.0)
+        return self.seconds, np.full(4, 500.0 if self.done >= self.evaluations else 0.0)
 
 
 @pytest.mark.parametrize(("slow", "seconds", "trained"), [(3, 9.0, 15.0), (7, 21.0, 27.0), (8, None, 27.0)])
@@ -145,6 +145,13 @@ def test_who_trains_four_times_as_long_as_the_quickest_is_not_waited_for(slow, s
     assert found["quick"]["seconds"] == 6.0
     assert found["slow"]["seconds"] == seconds
     assert found["slow"]["curve"]["seconds"][-1] == trained
+
+
+def test_in_a_race_who_trained_for_less_time_goes_on(capsys):
+    task = time_to_return.Task(475.0, 100, 10**6, 1, {})
+    time_to_return.race(task, {"quick": Runner(3), "slow": Runner(9, 9.0)}, 0)
+    order = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert order[:8] == ["quick", "slow", "quick", "quick", "quick", "slow", "quick", "slow"]
 
 
 @pytest.mark.parametrize("module", [ops_benchmark, peers, time_to_return], ids=lambda module: module.__name__)

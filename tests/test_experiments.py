@@ -226,7 +226,7 @@ def test_a_comparison_of_papers_counts_what_they_say():
 
 @pytest.mark.parametrize("replay", [0.0, 0.5])
 def test_corrections_hold_where_the_policy_that_acts_is_old_and_none_does_not(replay):
-    """As in Table 2 of Espeholt et al. 2018: V-trace and one-step above ε-correction and none, intervals apart."""
+    """As in Table 2 of Espeholt et al. 2018: V-trace above ε-correction and none, intervals touching at most."""
     result = record("policy_lag")
     for env in result["environments"]:
         cells = lag_run.cells_of(result, env, lag=100, replay=replay)
