@@ -78,6 +78,8 @@ class Checkpoints:
             max_to_keep=kept,
             enable_async_checkpointing=True,
             create=False,
+            # Otherwise writing waits for signals that all processes share, and that the first to end removes.
+            async_options=ocp.options.AsyncOptions(create_directories_asynchronously=False),
             multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
         )
         handlers: dict[str, Any] = {

@@ -2,9 +2,10 @@
 
 import jax
 import numpy as np
+from orbax.checkpoint._src.futures import signaling_client
 
 from isjax.learner.keys import written_out
-from isjax.run.checkpoints import pack, unpack
+from isjax.run.checkpoints import Checkpoints, pack, unpack
 
 
 def test_keys_of_either_implementation_come_back_as_they_were():
@@ -16,3 +17,18 @@ def test_keys_of_either_implementation_come_back_as_they_were():
     for name, x in back.items():
         assert x.dtype == state[name].dtype
         np.testing.assert_array_equal(jax.random.key_data(x), jax.random.key_data(keys))
+
+
+def test_a_checkpoint_waits_for_no_signal_which_another_host_could_give_or_take_away(tmp_path, monkeypatch):
+    client = signaling_client.get_signaling_client()
+    signals = []
+    monkeypatch.setattr(client, "key_value_set", lambda key, *_, **__: signals.append(key))
+    monkeypatch.setattr(client, "blocking_key_value_get", lambda key, *_, **__: signals.append(key))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"float32": np.ones((2, 3), np.float32)}, {"update": 1})
+    checkpoints.wait()
+    restored = checkpoints.restore()
+    checkpoints.close()
+    assert restored.update == 1
+    np.testing.assert_array_equal(restored.rows["float32"], np.ones((2, 3)))
+    assert signals == []
