@@ -209,6 +209,12 @@ def measure(env: str, task: Task, folder: Path) -> dict[str, Any]:
     return record
 
 
+def with_range(found: dict[str, float]) -> str:
+    """The median and the range; of one run there is no range."""
+    low, high = found["p10"], found["p90"]
+    return f"{found['median']:.1f}" + (f" ({low:.1f} to {high:.1f})" if low < high else "")
+
+
 def table(result: dict) -> str:
     """The records as the README shows them."""
     header = "environment, IQM return, library, seconds, with compilation, steps a learner, times faster"
@@ -217,16 +223,13 @@ def table(result: dict) -> str:
         for name in ("isjax", "rejax"):
             seconds, steps = record["seconds"][name], record["steps"][name]
             faster = record.get("times_faster") if name == "isjax" else None
-            longest = max(run["curve"]["seconds"][-1] for run in record["runs"][name])
-            cells = [f"not in {longest:,.0f}", "", "", ""]
+            longest = max((run["curve"] for run in record["runs"][name]), key=lambda curve: curve["seconds"][-1])
+            cells = [f"not in {longest['seconds'][-1]:,.0f}, then at {longest['iqm'][-1]:.1f}", "", "", ""]
             if seconds:
                 whole = seconds["median"] + record["compile_s"][name]
-                cells = [f"{seconds['median']:.1f} ({seconds['p10']:.1f} to {seconds['p90']:.1f})", f"{whole:.1f}"]
-                cells.append(f"{steps['median']:,.0f}")
                 more = "more than " if record.get("or_more") else ""
-                cells.append(
-                    f"{more}{faster['median']:.1f} ({faster['p10']:.1f} to {faster['p90']:.1f})" if faster else ""
-                )
+                cells = [with_range(seconds), f"{whole:.1f}", f"{steps['median']:,.0f}"]
+                cells.append(more + with_range(faster) if faster else "")
             lines.append([record["environment"], f"{record['goal']:.0f}", name, *cells])
     note = f"{LEARNERS} learners; {', '.join(result['pinned'])}; {result['device']}."
     return f"{rows(header.split(', '), lines)}\n{note}\n"

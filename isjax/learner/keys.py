@@ -7,6 +7,7 @@ From jax 0.11 on JAX's own is used everywhere: its compiler for CPUs does not co
 is written out.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -46,15 +47,19 @@ def hash_pairs(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax
     Returns:
       Both words of the hashes, `[...]` uint32 each.
     """
-    keys = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
-    first, second = first + keys[0], second + keys[1]
+    whole = functools.partial(jax.lax.broadcast, sizes=first.shape)
+    words = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
+    keys = tuple(whole(word) for word in words)
+    number = functools.cache(lambda n: whole(np.uint32(n)))
+    first, second = jax.lax.add(first, keys[0]), jax.lax.add(second, keys[1])
     for i in range(5):
         for rotation in ROTATIONS[i % 2]:
-            first = first + second
-            second = (second << np.uint32(rotation)) | (second >> np.uint32(32 - rotation))
-            second = first ^ second
-        first = first + keys[(i + 1) % 3]
-        second = second + keys[(i + 2) % 3] + np.uint32(i + 1)
+            first = jax.lax.add(first, second)
+            left = jax.lax.shift_left(second, number(rotation))
+            right = jax.lax.shift_right_logical(second, number(32 - rotation))
+            second = jax.lax.bitwise_xor(first, jax.lax.bitwise_or(left, right))
+        first = jax.lax.add(first, keys[(i + 1) % 3])
+        second = jax.lax.add(jax.lax.add(second, keys[(i + 2) % 3]), number(i + 1))
     return first, second
 
 
