@@ -8,7 +8,8 @@ evaluations; what counts is the first of them. Between evaluations both train fo
 the clock. Who has trained for less time goes on; who has trained four times as long as the other needed is not waited
 for. Evaluations sample actions from the policy, in 128 episodes a learner, as Rejax does as shipped.
 Rejax's settings: on CartPole those it publishes (configs/gymnax/cartpole.yaml in its repository); it publishes none for
-MinAtar. Its many learners run on one device, as shipped; here they are spread over the cores.
+MinAtar, where it has the best of seven that were tried (4 learners, a million steps; the others ended at 0.4 to 6.5, these
+at 9.5 and rising). Its many learners run on one device, as shipped; here they are spread over the cores.
 """
 
 import argparse
@@ -77,8 +78,8 @@ TASKS = {
         10_000_000,
         1,
         PUBLISHED
-        | dict(env="Breakout-MinAtar", steps=10_000_000, num_envs=32, unroll_length=32, epochs=4)
-        | dict(minibatches=4, learning_rate=5e-4),
+        | dict(env="Breakout-MinAtar", steps=10_000_000, num_envs=64, unroll_length=128, epochs=4)
+        | dict(minibatches=8, learning_rate=1e-3),
     ),
 }
 
