@@ -42,12 +42,11 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of Weights & Biases, the same one when the run is resumed; one for each part where there are several."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], part: str) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], part: str, *, quiet: bool) -> None:
         package = _package("wandb", extra="wandb")
         own = "-".join(x for x in (settings["id"], part) if x)
-        self._run = package.init(
-            project="isjax", id=own, name=f"{folder.name}-{own}", dir=str(folder), config=settings, resume="allow"
-        )
+        where = {"project": "isjax", "id": own, "name": f"{folder.name}-{own}", "dir": str(folder), "resume": "allow"}
+        self._run = package.init(**where, config=settings, settings={"silent": True} if quiet else None)
 
     def write(self, env_steps: int, scalars: dict[str, float]) -> None:
         """One row."""
@@ -64,12 +63,14 @@ def check_sink(name: str) -> None:
         _package({"tensorboard": "tensorboardX", "wandb": "wandb"}[name], extra=name)
 
 
-def make_sink(name: str, folder: Path, settings: dict[str, Any], env_steps: int, part: str = "") -> Sink | None:
-    """The sink of that name, going on after `env_steps`; `None` for "none"."""
+def make_sink(
+    name: str, folder: Path, settings: dict[str, Any], env_steps: int, part: str = "", *, quiet: bool = False
+) -> Sink | None:
+    """The sink of that name, going on after `env_steps`; `None` for "none". If `quiet`, it says nothing either."""
     if name == "tensorboard":
         return TensorBoard(folder, env_steps, part)
     if name == "wandb":
-        return WeightsAndBiases(folder, settings, part)
+        return WeightsAndBiases(folder, settings, part, quiet=quiet)
     return None
 
 

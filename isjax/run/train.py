@@ -204,7 +204,10 @@ class Run:
         return finished
 
     def _sink(self, part: str, env_steps: int) -> Sink | None:
-        return make_sink(self.options.sink, self.folder, self._saved, env_steps, part) if self._hosts.writes else None
+        if not self._hosts.writes:
+            return None
+        sink, quiet = self.options.sink, self.options.quiet
+        return make_sink(sink, self.folder, self._saved, env_steps, part, quiet=quiet)
 
     def _rows_from(self, before: Sequence[Part], part: Part) -> Rows:
         """The learners of a part, as the round before left them."""

@@ -38,6 +38,19 @@ def assert_close(actual, expected, **tolerance):
 # The definition
 
 
+@hypothesis.given(data=st.data(), lambda_=st.floats(0.0, 1.0), clip=st.floats(0.2, 5.0), alpha=st.floats(0.0, 1.0))
+@SETTINGS
+def test_with_one_bound_for_all_it_equals_the_definition_too(x64, data, lambda_, clip, alpha):
+    r = data.draw(rows())
+    r = r._replace(log_rho_tm1=r.log_rho_tm1 / 4)
+    bounds = {"lambda_": lambda_, "clip_rho": clip, "clip_c": clip, "clip_pg_rho": clip}
+    assert_close(ops.vtrace(*r, **bounds), oracles.vtrace(*r, **bounds), rtol=1e-10, atol=1e-9)
+    expected = oracles.vtrace(*r, **bounds, alpha=alpha)
+    for associative in (False, True):
+        leaky = functools.partial(ops.leaky_vtrace, **bounds, alpha=alpha, associative=associative)
+        assert_close(leaky(*r), expected, rtol=1e-10, atol=1e-9)
+
+
 @hypothesis.given(data=st.data(), options=OPTIONS, given_flags=st.booleans())
 @SETTINGS
 def test_it_equals_the_definition_by_sums_and_products(x64, data, options, given_flags):

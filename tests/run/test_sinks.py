@@ -74,7 +74,7 @@ def test_weights_and_biases_goes_on_with_the_same_run(tmp_path, monkeypatch):
     assert calls[1:] == [({"alive": 2.0}, 160), "finished"]
 
 
-def test_weights_and_biases_keeps_the_rows_offline(tmp_path, monkeypatch):
+def test_weights_and_biases_keeps_the_rows_offline_and_says_nothing_if_it_is_to_be_quiet(tmp_path, monkeypatch):
     """With the package itself, read back from the file that it would upload: a log of LevelDB's."""
     script = """
 import sys
@@ -82,7 +82,7 @@ from pathlib import Path
 
 from isjax.run.sinks import make_sink
 
-sink = make_sink("wandb", Path(sys.argv[1]), {"id": "abc", "seed": 3}, 0)
+sink = make_sink("wandb", Path(sys.argv[1]), {"id": "abc", "seed": 3}, 0, quiet=True)
 for steps, returned in ((160, 1.5), (320, 2.5)):
     sink.write(steps, {"episode_return": returned})
 sink.close()
@@ -91,6 +91,7 @@ sink.close()
     command = [sys.executable, "-c", script, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout + done.stderr == ""
     (path,) = tmp_path.glob("wandb/offline-run-*-abc/run-abc.wandb")
     found, data = [], path.read_bytes()[7:]
     while data:
