@@ -222,7 +222,7 @@ def test_a_population_of_one_is_a_population():
 
 
 def test_learners_with_a_device_each_leave_the_compiler_no_sharding_to_work_out():
-    population = _population(2)
+    population = _population(2, 2)
     state = jax.eval_shape(population.init, jax.random.key(0))
     assert population.mesh.size == 2
     assert population.advance.lower(state, 1).as_text().count("sharding_constraint") < 10
