@@ -146,7 +146,7 @@ def _correct(
 ) -> VTrace:
     """The equations, for ratios that `ratio` clips at ρ̄, c̄ and the policy gradient's bound."""
     clip_rho, clip_c, clip_pg_rho = clips
-    # With one bound for all, ρ (q_t − V) + ρ λ γ x_{t+1} is the correction itself: half as much to do for each row.
+    # With one bound for all, ρ (q_t − V) + ρ λ γ x_{t+1} is the correction itself: nothing more to work out.
     one_bound = all(isinstance(clip, int | float) for clip in clips) and len(set(clips)) == 1
 
     def affine(row: _Rows) -> tuple[Series, Series]:
