@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from defaults import run
 from harness import RESULTS as FOLDER
-from harness import read, write
-from readme import rows, write_table
+from harness import publish, read
+from readme import README, rows
 
 from isjax.learner.objectives import ALGORITHMS
 
@@ -67,8 +67,7 @@ def main() -> None:
             records.append(record)
             print(f"{command}: IQM {record['final_return']['iqm']:.2f}, KL {record['largest_kl']}", flush=True)
     if not arguments.quick:
-        write(RESULTS, records)
-        write_table("algorithms", table(records))
+        publish(RESULTS, records, {README: table(records)})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from harness import RESULTS as FOLDER
 from harness import read
 from matplotlib.figure import Figure
 from population import RESULTS as POPULATION
-from readme import write_table
+from readme import README, write_table
 from time_to_return import RESULTS as TIME_TO_RETURN
 
 COLORS = {"isjax": "#0072b2", "rejax": "#d55e00"}
@@ -44,7 +44,7 @@ def draw(race: dict) -> Figure:
 
 def main() -> None:
     race = read(TIME_TO_RETURN)
-    write_table("claim", claim(race, read(POPULATION)))
+    write_table("claim", claim(race, read(POPULATION)), README)
     draw(race).savefig(FOLDER / "time_to_return.png", dpi=150)
 
 

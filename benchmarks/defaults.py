@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 from harness import RESULTS as FOLDER
-from harness import commit, write
-from readme import rows, write_table
+from harness import commit, publish
+from readme import README, rows
 
 RESULTS = FOLDER / "defaults.json"
 
@@ -86,8 +86,7 @@ def main() -> None:
             records.append(record)
             print(f"{record['command']}: IQM {record['final_return']['iqm']:.2f}", flush=True)
     if not quick:
-        write(RESULTS, records)
-        write_table("defaults", table(records))
+        publish(RESULTS, records, {README: table(records)})
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from harness import RESULTS as FOLDER
-from harness import provenance, seconds, write
+from harness import provenance, publish, seconds
 
 from isjax.ope.evaluation import evaluate_log
 from isjax.types import LoggedEpisodes
@@ -116,7 +116,7 @@ def main() -> None:
     } | provenance(jax.devices()[:1])
     print(json.dumps(result, indent=2))
     if not quick:
-        write(RESULTS, result)
+        publish(RESULTS, result, {})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 `python benchmarks/floor.py` takes about four minutes on two cores, writes `results/floor.json` and renews its table in
 benchmarks/README.md; `--quick` measures one small case and writes nowhere.
-Parts, for the same 16 learners, batched and spread over the cores as a population is:
+Parts, for the same learners, batched and spread over the cores as a population is, 16 of them on a CPU and 1,024 on an
+accelerator:
 1. environment: steps of every environment with random actions, on resets drawn as the learner draws them;
 2. forward: for every step, the policy of the acting network on one observation of each environment;
 3. gradient: one forward and backward pass of the loss for each unroll and gradient step, and the optimizer's step;
@@ -20,9 +21,9 @@ if __name__ == "__main__":  # before gymnax, which computes on import
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import jax.numpy as jnp
-from harness import GUIDE, compiled, in_turn, provenance, seconds, spread, write
+from harness import GUIDE, compiled, in_turn, on_accelerator, provenance, publish, seconds, spread
 from harness import RESULTS as FOLDER
-from readme import rows, write_table
+from readme import rows
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
@@ -33,8 +34,8 @@ from isjax.learner.unroll import choose_resets, draw_resets
 from isjax.population import _spread, cpu_batch, make_population
 
 RESULTS = FOLDER / "floor.json"
-TABLE_IN = GUIDE
-ENVIRONMENTS, LEARNERS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 16, 15, 0.2
+ENVIRONMENTS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 15, 0.2
+LEARNERS, LEARNERS_ON_ACCELERATORS = 16, 1024
 PARTS = ("environment", "forward", "gradient")
 LIKE_FOR_LIKE = dict(unroll_length=20, num_envs=32, epochs=1, minibatches=1, torso=(64, 64), towers="separate")
 """The shape that a plain IMPALA of others has; activation tanh, as everywhere."""
@@ -113,14 +114,15 @@ def programs(config: Config, hyper: Hyper, learners: int) -> tuple[dict, dict]:
     state, _ = population.advance(population.init(jax.random.key(0), hyper), 20)
     unroll = jax.jit(jax.vmap(lambda state: parts.program.act(state, state.key)[0]))(state)
 
-    def spread_out(function, *learners):
+    def spread_out(function, *states):
         def group(*given):
-            *learners, updates = given
-            return jax.vmap(lambda *each: function(*each, updates))(*learners)
+            *states, updates = given
+            return jax.vmap(lambda *each: function(*each, updates))(*states)
 
-        batched = jax.jit(_spread(group, cpu_batch(state), mesh=population.mesh))
-        program, compile_s = compiled(batched, learners, jnp.int32(1))
-        return lambda updates: program(learners, jnp.int32(updates)), compile_s
+        batch = learners if on_accelerator() else cpu_batch(state)
+        batched = jax.jit(_spread(group, batch, mesh=population.mesh))
+        program, compile_s = compiled(batched, states, jnp.int32(1))
+        return lambda updates: program(states, jnp.int32(updates)), compile_s
 
     made = {
         "environment": spread_out(parts.environment, state),
@@ -173,7 +175,7 @@ def table(result: dict) -> str:
         total = f"{100 * record['floor_share']['median']:.0f} % ({floor})"
         rate = f"{record['env_steps_per_s']['median'] / 1e6:.2f} M"
         lines.append([record["environment"], record["case"], *shares, total, rate])
-    note = f"{result['learners']} learners; {result['device']}; jax {result['versions']['jax']}."
+    note = f"{result['learners']:,} learners; {result['device']}; jax {result['versions']['jax']}."
     return f"{rows(header.split(', '), lines)}\n{note}\n"
 
 
@@ -181,7 +183,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one small case, nothing is written")
     quick = parser.parse_args().quick
-    learners, turns, block_s = (2, 2, 0.02) if quick else (LEARNERS, TURNS, BLOCK_S)
+    learners = LEARNERS_ON_ACCELERATORS if on_accelerator() else LEARNERS
+    learners, turns, block_s = (2, 2, 0.02) if quick else (learners, TURNS, BLOCK_S)
     records = []
     for env in ENVIRONMENTS[: 1 if quick else None]:
         for name, (config, hyper) in list(cases(env).items())[: 1 if quick else None]:
@@ -190,8 +193,7 @@ def main() -> None:
     result = provenance() | {"learners": learners, "turns": turns, "records": records}
     print(json.dumps([record["floor_share"] for record in records]))
     if not quick:
-        write(RESULTS, result)
-        write_table("floor", table(result), TABLE_IN)
+        publish(RESULTS, result, {GUIDE: table(result)})
 
 
 if __name__ == "__main__":

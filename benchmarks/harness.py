@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from readme import write_table
 
 from isjax.run.store import device_name, versions
 
@@ -146,13 +148,37 @@ def provenance(devices: Sequence[Any] | None = None) -> dict[str, Any]:
     }
 
 
+def on_accelerator() -> bool:
+    """Whether this measures on something other than a CPU."""
+    return jax.default_backend() != "cpu"
+
+
+def place(path: Path, device: str) -> Path:
+    """Where the record of a device is kept: each kind of accelerator has a folder of its own beside a CPU's."""
+    if device.startswith("cpu"):
+        return path
+    return path.parent / re.sub(r"\W+", "-", device.rpartition(" × ")[2].lower()) / path.name
+
+
 def write(path: Path, result: Any) -> None:
     """Writes a record; one that does not say what it was measured on is refused."""
     for record in result if isinstance(result, list) else [result]:
         missing = {"device", "versions", "commit"} - set(record)
         if missing:
             raise ValueError(f"{path.name} must say its {', '.join(sorted(missing))}.")
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def publish(path: Path, result: Any, tables: dict[Path, str]) -> None:
+    """Writes a record at its place and renews its tables, by document.
+
+    Documents show what a CPU did; an accelerator's folder has a page, which `isjax bench --tables` writes.
+    """
+    device = (result[0] if isinstance(result, list) else result)["device"]
+    write(place(path, device), result)
+    for document, table in tables.items() if device.startswith("cpu") else ():
+        write_table(path.stem, table, document)
 
 
 def read(path: Path) -> Any:

@@ -27,14 +27,15 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 
 import jax.numpy as jnp
 from harness import RESULTS as FOLDER
-from harness import provenance, read, spread, write
-from readme import rows, write_table
+from harness import on_accelerator, place, provenance, publish, read, spread
+from readme import README, rows
 from time_to_return import PUBLISHED, TASKS
-from workers import ENVIRONMENTS, PINNED, Worker
+from workers import ENVIRONMENTS, Worker
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population
+from isjax.run.store import device_name
 
 RESULTS = FOLDER / "peers.json"
 TURNS, STEPS, OWN_S = 5, 4_000, 1.0
@@ -100,7 +101,7 @@ class Race(NamedTuple):
 
 
 def races() -> list[Race]:
-    own = defaults("CartPole-v1")
+    own, many = defaults("CartPole-v1"), 256 if on_accelerator() else 16
     sb3 = ("sb3.py", "sb3")
     return [
         Race("Rejax PPO", "equal", "rejax_ppo.py", "rejax", REJAX, PPO, STEADY),
@@ -118,13 +119,13 @@ def races() -> list[Race]:
                 {"config": once(env)},
                 shape_in(env),
                 STEADY,
-                16,
+                many,
             )
             for env in ("CartPole-v1", BREAKOUT)
         ),
         Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own),
-        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own, 16),
-        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", REJAX_BREAKOUT, *defaults(BREAKOUT), 16),
+        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own, many),
+        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", REJAX_BREAKOUT, *defaults(BREAKOUT), many),
         Race("SB3 PPO", "defaults", *sb3, {"algorithm": "ppo", "options": {}}, *own),
         Race("SBX PPO", "defaults", *sb3, {"algorithm": "sbx-ppo", "options": {}}, *own),
         Race("SB3 A2C", "defaults", *sb3, {"algorithm": "a2c", "options": {}}, *own),
@@ -230,10 +231,10 @@ def table(result: dict) -> str:
             ]
         )
     header = [*columns, "its steps/s", "against isjax", "steps/s here", "times faster"]
-    shown_here = {record["title"] for record in result["records"] if "failed" not in record}
-    environments = {race.environment for race in races() if race.title in shown_here}
-    pinned = ", ".join(sorted({pin for name in environments for pin in PINNED[name] if not pin.startswith("jaxlib")}))
-    return f"{rows(header, lines)}\n{pinned}; {result['device']}.\n"
+    versions = [x for r in result["records"] for x in r.get("versions_of_peer", {}).items()]
+    found = sorted({f"{name} {version}" for name, version in versions if isinstance(version, str)})
+    note = f"Peers: {', '.join(found)}; isjax: jax {result['versions']['jax']}; {result['device']}."
+    return f"{rows(header, lines)}\n{note}\n"
 
 
 def main() -> None:
@@ -243,7 +244,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="leave rows that do not contain this word as they are")
     parser.add_argument("--quick", action="store_true", help="one turn of the first row, nothing is written")
     given = parser.parse_args()
-    records = {r["title"]: r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
+    kept = place(RESULTS, device_name(jax.devices()))
+    records = {r["title"]: r for r in read(kept)["records"]} if kept.exists() else {}
     known = {race.title: race for race in races()}
     chosen = [name for name in known if given.only in name and (given.purejaxrl or "PureJaxRL" not in name)]
     for name in chosen[: 1 if given.quick else None]:
@@ -251,8 +253,7 @@ def main() -> None:
     records = [records[name] for name in known if name in records]
     if not given.quick:
         result = provenance(jax.devices()) | {"turns": TURNS, "cores": os.cpu_count(), "records": records}
-        write(RESULTS, result)
-        write_table("peers", table(result))
+        publish(RESULTS, result, {README: table(result)})
 
 
 if __name__ == "__main__":

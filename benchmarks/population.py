@@ -1,7 +1,7 @@
-"""How training scales with the number of learners: compile seconds, steps per second, memory, CartPole's defaults.
+"""How training scales with the number of learners: compile seconds, steps per second, memory, with defaults.
 
 `python benchmarks/population.py` takes about four minutes on two cores and writes `results/population.json` and
-its table in README.md.
+its table in README.md. On an accelerator Breakout is measured too, and larger numbers of learners.
 Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
 """
 
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import time
+from typing import Any, NamedTuple
 
 import jax
 
@@ -18,8 +19,20 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 import jax.numpy as jnp
 import numpy as np
 from harness import RESULTS as FOLDER
-from harness import ceilings, compiled, peak_bytes, provenance, roofline, spread, work, write
-from readme import rows, write_table
+from harness import (
+    Work,
+    ceilings,
+    compiled,
+    on_accelerator,
+    peak_bytes,
+    provenance,
+    publish,
+    roofline,
+    seconds,
+    spread,
+    work,
+)
+from readme import README, rows
 
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
@@ -27,25 +40,54 @@ from isjax.population import make_population
 from isjax.run.store import device_name
 
 RESULTS = FOLDER / "population.json"
-SIZES = (1, 16, 64, 256, 2048, 4096)
-STEPS_A_TURN = 4_000_000
+Case = tuple[str, int]
+"""An environment and a number of learners."""
+CASES: tuple[Case, ...] = tuple(("CartPole-v1", n) for n in (1, 16, 64, 256, 2048, 4096))
+ACCELERATOR_CASES = (
+    *(("CartPole-v1", n) for n in (1, 16, 256, 2048, 16384)),
+    *(("Breakout-MinAtar", n) for n in (1, 16, 256, 1024, 4096)),
+)
+ROUNDS, TURNS, TURN_S = 3, 10, 1.0
 
 
-def started(learners: int):
-    """The compiled program of so many learners, a state to start from, and what compiling took."""
-    population = make_population(make_learner(defaults("CartPole-v1")[0]), learners)
-    state = population.init(jax.random.key(0), defaults("CartPole-v1")[1])
+class Started(NamedTuple):
+    """A compiled program, what it holds, and how many updates make a turn."""
+
+    program: Any
+    state: list[Any]
+    devices: list[Any]
+    least: Work
+    updates: int
+
+
+def started(env: str, learners: int, turn_s: float) -> tuple[Started, float]:
+    """The program of so many learners, with a state to start from; and what compiling took."""
+    config, hyper = defaults(env)
+    population = make_population(make_learner(config), learners)
+    state = population.init(jax.random.key(0), hyper)
     program, compile_s = compiled(population.advance, state, jnp.int32(1))
     least = work(population.advance, state, jnp.int32(1))
-    state, _ = program(state, jnp.int32(1))
-    return program, jax.block_until_ready(state), compile_s, list(population.mesh.devices.flat), least
+    held = [state]
+
+    def train(updates: int) -> None:
+        held[0], _ = jax.block_until_ready(program(held[0], jnp.int32(updates)))
+
+    train(2)
+    updates = max(1, round(turn_s * 10 / seconds(lambda: train(10))))
+    return Started(program, held, list(population.mesh.devices.flat), least, updates), compile_s
+
+
+def steps_an_update(case: Case) -> int:
+    """Of all learners together."""
+    return case[1] * defaults(case[0])[0].steps_per_update
 
 
 def table(result: dict) -> str:
     """The records as the README shows them."""
-    header = "learners, devices, steps/s of all learners, 10 to 90 %, compiling, temporary memory"
+    header = "environment, learners, devices, steps/s of all learners, 10 to 90 %, compiling, temporary memory"
     lines = [
         [
+            record["environment"],
             f"{record['learners']:,}",
             record["devices"],
             f"{record['env_steps_per_s']['median'] / 1e6:.2f} M",
@@ -61,46 +103,44 @@ def table(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two small sizes, one turn, nothing is written")
-    quick = parser.parse_args().quick
-    steps_per_update = defaults("CartPole-v1")[0].steps_per_update
-    sizes, turns, steps_a_turn = ((1, 16), 1, 10_000) if quick else (SIZES, 10, STEPS_A_TURN)
-    compile_s: dict[int, list[float]] = {size: [] for size in sizes}
-    for _ in range(1 if quick else 3):
-        programs = {}
-        for size in sizes:
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"of compiling, {ROUNDS} if left out")
+    given = parser.parse_args()
+    cases = ACCELERATOR_CASES if on_accelerator() else CASES
+    cases, rounds, turns, turn_s = (CASES[:2], 1, 1, 0.01) if given.quick else (cases, given.rounds, TURNS, TURN_S)
+    compile_s: dict[Case, list[float]] = {case: [] for case in cases}
+    for _ in range(rounds):
+        programs: dict[Case, Started] = {}
+        for case in cases:
             jax.clear_caches()
-            program, state, seconds, devices, least = started(size)
-            compile_s[size].append(seconds)
-            programs[size] = [program, state, devices, least]
-    rates: dict[int, list[float]] = {size: [] for size in sizes}
+            programs[case], taken = started(*case, turn_s)
+            compile_s[case].append(taken)
+    rates: dict[Case, list[float]] = {case: [] for case in cases}
     for _ in range(turns):
-        for size, held in programs.items():
-            updates = max(1, steps_a_turn // (size * steps_per_update))
+        for case, held in programs.items():
             began = time.monotonic()
-            held[1], _ = held[0](held[1], jnp.int32(updates))
-            jax.block_until_ready(held[1])
-            rates[size].append(size * updates * steps_per_update / (time.monotonic() - began))
+            held.state[0], _ = jax.block_until_ready(held.program(held.state[0], jnp.int32(held.updates)))
+            rates[case].append(held.updates * steps_an_update(case) / (time.monotonic() - began))
     ceiling = ceilings(jax.devices())
-    records = [
-        {
-            "learners": size,
-            "devices": device_name(held[2]),
-            "compile_s": spread(compile_s[size]),
-            "env_steps_per_s": spread(rates[size]),
-            "temporary_bytes": held[0].memory_analysis().temp_size_in_bytes,
-            "least_bytes_a_step": held[3].bytes / size / steps_per_update,
-            "operations_a_step": held[3].operations / size / steps_per_update,
-            "share_of_roofline": roofline(held[3], size * steps_per_update / float(np.median(rates[size])), ceiling),
-            "peak_bytes": peak_bytes(held[2]),
+    records = []
+    for case, held in programs.items():
+        steps = steps_an_update(case)
+        record = {
+            "environment": case[0],
+            "learners": case[1],
+            "devices": device_name(held.devices),
+            "compile_s": spread(compile_s[case]),
+            "env_steps_per_s": spread(rates[case]),
+            "temporary_bytes": held.program.memory_analysis().temp_size_in_bytes,
+            "least_bytes_a_step": held.least.bytes / steps,
+            "operations_a_step": held.least.operations / steps,
+            "share_of_roofline": roofline(held.least, steps / float(np.median(rates[case])), ceiling),
+            "peak_bytes": peak_bytes(held.devices),
         }
-        for size, held in programs.items()
-    ]
-    for record in records:
         print(json.dumps(record), flush=True)
-    if not quick:
+        records.append(record)
+    if not given.quick:
         result = provenance() | {"ceilings": ceiling, "records": records}
-        write(RESULTS, result)
-        write_table("population", table(result))
+        publish(RESULTS, result, {README: table(result)})
 
 
 if __name__ == "__main__":

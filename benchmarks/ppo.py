@@ -23,9 +23,9 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 import jax.numpy as jnp
 import numpy as np
 from harness import RESULTS as FOLDER
-from harness import provenance, ratio, spread, write
-from readme import rows, write_table
-from workers import ENVIRONMENTS, PINNED, Worker
+from harness import provenance, publish, ratio, spread
+from readme import README, rows
+from workers import ENVIRONMENTS, Worker, pins
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
@@ -142,10 +142,9 @@ def main() -> None:
             records[-1]["return"] = {"isjax": learned(own), "rejax": learned(np.asarray(theirs["returns"]))}
         print(json.dumps({k: v for k, v in records[-1].items() if k != "return"}), flush=True)
     rejax.close()
-    result = {"settings": settings(), "turns": turns, "pinned": PINNED["rejax"], "records": records} | provenance()
+    result = {"settings": settings(), "turns": turns, "pinned": pins("rejax"), "records": records} | provenance()
     if not given.quick:
-        write(RESULTS, result)
-        write_table("ppo", table(result))
+        publish(RESULTS, result, {README: table(result)})
 
 
 if __name__ == "__main__":

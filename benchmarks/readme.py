@@ -12,9 +12,8 @@ def with_table(readme: str, name: str, content: str) -> str:
     return before + begin + content + end + rest.split(end)[1]
 
 
-def write_table(name: str, content: str, path: Path | None = None) -> None:
-    """Renews one table of the README, or of another document."""
-    path = path or README
+def write_table(name: str, content: str, path: Path) -> None:
+    """Renews one table of a document."""
     path.write_text(with_table(path.read_text(), name, content))
 
 

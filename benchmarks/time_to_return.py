@@ -30,13 +30,14 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 import jax.numpy as jnp
 import numpy as np
 from harness import RESULTS as FOLDER
-from harness import provenance, ratio, read, spread, write
-from readme import rows, write_table
-from workers import ENVIRONMENTS, PINNED, Worker
+from harness import place, provenance, publish, ratio, read, spread
+from readme import README, rows
+from workers import ENVIRONMENTS, Worker, pins
 
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population
+from isjax.run.store import device_name
 from isjax.stats import interquartile_mean
 
 RESULTS = FOLDER / "time_to_return.json"
@@ -244,16 +245,16 @@ def main() -> None:
     parser.add_argument("--env", choices=list(TASKS), action="append", help="leave the other's record as it is")
     parser.add_argument("--quick", action="store_true", help="one run of few steps, nothing is written")
     given = parser.parse_args()
-    before = {r["environment"]: r for r in read(RESULTS)["records"]} if RESULTS.exists() else {}
+    kept = place(RESULTS, device_name(jax.devices()))
+    before = {r["environment"]: r for r in read(kept)["records"]} if kept.exists() else {}
     for env in given.env or list(TASKS)[: 1 if given.quick else None]:
         task = dataclasses.replace(TASKS[env], limit=20_000, turns=1) if given.quick else TASKS[env]
         before[env] = measure(env, task, given.environments)
     records = [before[env] for env in TASKS if env in before]
-    result = provenance() | {"pinned": PINNED["rejax"], "episodes": EPISODES, "records": records}
+    result = provenance() | {"pinned": pins("rejax"), "episodes": EPISODES, "records": records}
     print(json.dumps([{k: v for k, v in r.items() if k != "runs"} for r in records]))
     if not given.quick:
-        write(RESULTS, result)
-        write_table("time_to_return", table(result))
+        publish(RESULTS, result, {README: table(result)})
 
 
 if __name__ == "__main__":

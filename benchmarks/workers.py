@@ -4,6 +4,7 @@ A worker is a script of `peers/`. It gets its settings as JSON in its first argu
 stdin with one on stdout, starting with a line of its own once it is ready.
 """
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -30,15 +31,26 @@ PINNED = {
 """By environment: what is installed into it."""
 
 
+def pins(environment: str) -> tuple[str, ...]:
+    """What is installed into an environment here: on a GPU peers have the JAX that runs there, with its plugin."""
+    found = {x.name for x in importlib.metadata.distributions()}
+    cuda = next((name for name in ("cuda12", "cuda13") if f"jax-{name}-plugin" in found), None)
+    if cuda is None:
+        return PINNED[environment]
+    own = f"jax[{cuda}]=={importlib.metadata.version('jax')}"
+    others = (pin for pin in PINNED[environment] if not pin.startswith("jaxlib"))
+    return tuple(own if pin.startswith("jax==") else pin for pin in others)
+
+
 def python_of(environment: str, folder: Path = ENVIRONMENTS) -> Path:
     """The interpreter of an environment, which is made if there is none, or not the one that is pinned."""
     home = folder.absolute() / environment
     python, done = home / "bin" / "python", home / "pinned.txt"
-    pinned = "\n".join(PINNED[environment])
+    pinned = "\n".join(pins(environment))
     if not done.exists() or done.read_text() != pinned:
-        print(f"Installing {', '.join(PINNED[environment])} into {home.name}.", file=sys.stderr, flush=True)
+        print(f"Installing {', '.join(pins(environment))} into {home.name}.", file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PINNED[environment]], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *pins(environment)], check=True)
         done.write_text(pinned)
     return python
 
@@ -49,6 +61,7 @@ class Worker:
     def __init__(self, script: str, environment: str, settings: dict[str, Any], folder: Path = ENVIRONMENTS) -> None:
         command = [str(python_of(environment, folder)), str(ROOT / "peers" / script), json.dumps(settings)]
         quiet = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}  # nothing of ours in there
+        quiet["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the device is shared with us
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=quiet, stderr=subprocess.DEVNULL
         )

@@ -28,7 +28,7 @@ def retrace(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Retrace(λ): the trace factor is `λ min(1, ρ_t)`.
 
@@ -75,7 +75,7 @@ def importance_sampled_q(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Importance-corrected temporal differences: the trace factor is `λ ρ_t`, unclipped.
 
@@ -105,7 +105,7 @@ def tree_backup(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Tree backup(λ): the trace factor is `λ π(a_t|s_t)`; the behavior policy need not be known.
 
@@ -133,7 +133,7 @@ def q_lambda(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Q(λ) with off-policy corrections: the trace factor is λ; right while the policies are close.
 
@@ -160,7 +160,7 @@ def general_off_policy_q(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """The general operator: the trace factor is `λ c_t`, whatever `c_t` is.
 
@@ -231,7 +231,7 @@ def _correct(
     same_episode_t: Flags | None,
     is_valid_t: Flags | None,
     lambda_: Scalar | Series,
-    associative: bool,
+    associative: bool | None,
 ) -> Series:
     """The recurrence, for one trace factor `factor(x_tm1)` or another; nothing follows the last row."""
     q_tm1, v_t, r_t, discount_t = rows

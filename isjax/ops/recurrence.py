@@ -10,7 +10,7 @@ from isjax._checks import series
 from isjax.types import Series, Tree
 
 
-def backward_affine(gain_t: Series, bias_t: Series, *, associative: bool = False) -> Series:
+def backward_affine(gain_t: Series, bias_t: Series, *, associative: bool | None = None) -> Series:
     """Solves `x_t = bias_t + gain_t · x_{t+1}` backwards in time, with `x_T = 0`.
 
     Where a gain is zero, nothing of what comes later enters. A last state's value enters through the
@@ -20,7 +20,8 @@ def backward_affine(gain_t: Series, bias_t: Series, *, associative: bool = False
       gain_t: `[T, *B]`.
       bias_t: `[T, *B]`.
       associative: solve in `log2(T)` parallel sweeps (`jax.lax.associative_scan`) instead of `T` steps
-        (`jax.lax.scan`). The same numbers up to rounding; worth trying for long `T` on accelerators.
+        (`jax.lax.scan`); the same numbers up to rounding. By default sweeps on accelerators, where every step
+        is a kernel to launch, and steps on a CPU.
 
     Returns:
       `x` `[T, *B]`, float32 at least.
@@ -41,7 +42,7 @@ def backward_rows(
     affine: Callable[[Any], tuple[Series, Series]],
     result: Callable[[Any, Series, Series], Tree],
     *,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Tree:
     """The same recurrence, with gains and biases made of rows on the way, and results of its solution.
 
@@ -56,7 +57,7 @@ def backward_rows(
     Returns:
       What `result` gives, `[T, *B]`.
     """
-    if associative:
+    if jax.default_backend() != "cpu" if associative is None else associative:
         x = jax.lax.associative_scan(_compose, affine(rows), reverse=True)[1]
         return result(rows, x, jnp.concatenate([x[1:], jnp.zeros_like(x[:1])]))
     leaves, tree = jax.tree.flatten(rows)
@@ -81,6 +82,10 @@ def backward_rows(
 
 
 def _compose(later: tuple[Series, Series], earlier: tuple[Series, Series]) -> tuple[Series, Series]:
-    """Two affine maps in a row; a reversed `associative_scan` hands over the later one first."""
+    """Two affine maps in a row; a reversed `associative_scan` hands over the later one first.
+
+    Products of gains stay finite: one that overflowed beyond an episode's end would make NaN of the zero there.
+    """
     (gain_later, bias_later), (gain, bias) = later, earlier
-    return gain * gain_later, bias + gain * bias_later
+    largest = jnp.finfo(gain.dtype).max
+    return jnp.clip(gain * gain_later, -largest, largest), bias + gain * bias_later

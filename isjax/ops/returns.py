@@ -96,7 +96,7 @@ def per_decision_control_variate(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Returns `G_t = ρ_t (r + γ G_{t+1}) + (1 − ρ_t) V(s_t)`: a small ratio leaves the value as it was.
 
@@ -129,7 +129,7 @@ def lambda_returns(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """On-policy λ-returns `G_t = r + γ ((1 − λ) V(s_{t+1}) + λ G_{t+1})`.
 
@@ -171,7 +171,7 @@ def gae(
     *,
     is_valid_t: Flags | None = None,
     lambda_: Scalar | Series = 0.95,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> Series:
     """Generalized advantage estimates `A_t = Σ_k (γλ)^k δ_{t+k}`, on-policy.
 

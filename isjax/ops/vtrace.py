@@ -36,7 +36,7 @@ def vtrace(
     clip_rho: Scalar = 1.0,
     clip_c: Scalar = 1.0,
     clip_pg_rho: Scalar = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> VTrace:
     """V-trace targets and policy-gradient advantages, from log-ratios.
 
@@ -90,7 +90,7 @@ def leaky_vtrace(
     clip_rho: Scalar = 1.0,
     clip_c: Scalar = 1.0,
     clip_pg_rho: Scalar = 1.0,
-    associative: bool = False,
+    associative: bool | None = None,
 ) -> VTrace:
     """V-trace whose clipped ratios leak: `(1 − α) ρ + α min(clip, ρ)` in place of `min(clip, ρ)`.
 
@@ -142,7 +142,7 @@ class _Rows(NamedTuple):
 
 
 def _correct(
-    rows: _Rows, ratio: Callable[..., Series], clips: tuple[Scalar, Scalar, Scalar], *, associative: bool
+    rows: _Rows, ratio: Callable[..., Series], clips: tuple[Scalar, Scalar, Scalar], *, associative: bool | None
 ) -> VTrace:
     """The equations, for ratios that `ratio` clips at ρ̄, c̄ and the policy gradient's bound."""
     clip_rho, clip_c, clip_pg_rho = clips

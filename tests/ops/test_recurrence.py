@@ -57,6 +57,22 @@ def test_a_gain_of_zero_hides_everything_later(associative):
 
 
 @BOTH_FORMS
+@pytest.mark.parametrize("large", [1e30, -1e30])
+def test_gains_whose_product_overflows_beyond_a_zero_stay_there(associative, large):
+    gain, bias = np.full(11, large, np.float32), np.zeros(11, np.float32)
+    gain[[0, 3]], bias[1] = (0.5, 0.0), 2.0
+    x = COMPILED(gain, bias, associative=associative)
+    np.testing.assert_array_equal(x, [1.0, 2.0, *np.zeros(9)])
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_by_default_steps_on_a_cpu_and_sweeps_on_accelerators(monkeypatch, platform):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    traced = jax.make_jaxpr(lambda *x: ops.backward_affine(*x))(*np.ones((2, 6), np.float32))
+    assert any(equation.primitive.name == "scan" for equation in traced.eqns) == (platform == "cpu")
+
+
+@BOTH_FORMS
 def test_all_axes_but_the_first_are_a_batch(associative):
     gain, bias = series(2, 2, 4, 3, 2)
     whole = COMPILED(gain, bias, associative=associative)
