@@ -1,5 +1,6 @@
 """What the README claims first, and its figure, from the records: `python benchmarks/claim.py` measures nothing."""
 
+from accelerators import populations
 from harness import RESULTS as FOLDER
 from harness import read
 from matplotlib.figure import Figure
@@ -10,8 +11,8 @@ from time_to_return import RESULTS as TIME_TO_RETURN
 COLORS = {"isjax": "#0072b2", "rejax": "#d55e00"}
 
 
-def claim(race: dict, sizes: dict) -> str:
-    """One sentence about each record."""
+def claim(race: dict, sizes: dict, accelerators: list[dict]) -> str:
+    """One sentence about each record; of accelerators, records of populations."""
     cartpole = race["records"][0]
     records = {record["learners"]: record for record in sizes["records"]}
     few, many = (f"{records[n]['env_steps_per_s']['median'] / 1e6:.1f}" for n in (16, max(records)))
@@ -22,6 +23,17 @@ def claim(race: dict, sizes: dict) -> str:
         f"own published settings, which takes {theirs:.0f} seconds; "
         f"{cartpole['times_faster_with_compilation']:.1f} times with compilation.**\n"
         f"16 learners make {few} million environment steps a second there, {max(records):,} learners {many} million.\n"
+        + "".join(sentence(cartpole["environment"], sizes) for sizes in accelerators)
+    )
+
+
+def sentence(env: str, sizes: dict) -> str:
+    """Of the largest populations on an accelerator."""
+    found = {r["learners"]: r["env_steps_per_s"]["median"] for r in sizes["records"] if r["environment"] == env}
+    few, many = sorted(found)[-2:]
+    return (
+        f"On {sizes['device'].replace('1 ×', 'one')} {few:,} learners make {found[few] / 1e6:,.0f} million, "
+        f"{many:,} learners {found[many] / 1e6:,.0f} million.\n"
     )
 
 
@@ -44,7 +56,7 @@ def draw(race: dict) -> Figure:
 
 def main() -> None:
     race = read(TIME_TO_RETURN)
-    write_table("claim", claim(race, read(POPULATION)), README)
+    write_table("claim", claim(race, read(POPULATION), populations()), README)
     draw(race).savefig(FOLDER / "time_to_return.png", dpi=150)
 
 

@@ -40,10 +40,11 @@ from isjax import ops
 RESULTS = FOLDER / "ops.json"
 SHAPES = ((20, 32), (20, 1024), (128, 256), (128, 4096), (1024, 256), (4096, 64))
 LENGTHS, WIDTHS = tuple(2**n for n in range(3, 13)), (1, 8, 64, 256)
+OPERATORS = ("recurrence", "vtrace", "retrace", "gae")
 LARGE = (512, 16384)
 """A shape for accelerators alone."""
 QUICK_SHAPES = ((8, 16), (64, 8))
-TURNS, BLOCK_S, REPEATS = 40, 2e-3, 20
+TURNS, BLOCK_S, REPEATS = 40, 2e-3, 10
 
 
 def arrays(length: int, width: int) -> tuple[jax.Array, ...]:
@@ -123,7 +124,7 @@ def measure(name: str, length: int, width: int, functions: dict, turns: int, cei
         "share_of_roofline": roofline(least, float(np.median(taken[own])), ceiling),
     }
     if on_accelerator():
-        inside = {rival: repeated(functions[rival], given[rival]) for rival in set(functions) - {"dispatch"}}
+        inside = {rival: repeated(functions[rival], given[rival]) for rival in {own, "rlax"} & set(functions)}
         each = in_turn(inside, max(3, turns // 4))
         record["us_in_a_program"] = {rival: spread([1e6 * s / REPEATS for s in x]) for rival, x in each.items()}
     for rival in ("rlax", "rlax_given_ratios"):
@@ -207,21 +208,23 @@ def guide_table(result: dict) -> str:
         cells = [us["scan"], us["associative"], us.get("rlax", ""), times(faster) if faster else ""]
         lines.append([record["operator"], shape, *cells])
     starts = [[f"{int(width):,}", f"{t:,}" if t else "never"] for width, t in result["crossover"].items()]
-    pays = rows(["B", "T from which on the associative form is faster"], starts)
-    return f"{rows(header.split(', '), lines)}\n{pays}\n{result['device']}; jax {result['versions']['jax']}.\n"
+    pays = rows(["B", "T from which on the associative form is faster"], starts) + "\n" if starts else ""
+    return f"{rows(header.split(', '), lines)}\n{pays}{result['device']}; jax {result['versions']['jax']}.\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small shapes, nothing is written")
+    parser.add_argument("--only", choices=OPERATORS, help="a record of this operator alone")
     parser.add_argument("--turns", type=int, default=TURNS, help=f"{TURNS} if left out")
     given = parser.parse_args()
     quick, shapes = given.quick, SHAPES + (LARGE,) * on_accelerator()
     shapes, turns = (QUICK_SHAPES, 3) if quick else (shapes, given.turns)
-    names = ("recurrence", "vtrace", "retrace", "gae")
+    names = (given.only,) if given.only else OPERATORS
     ceiling = ceilings(jax.devices()[:1])
     records = [measure(name, *shape, rivals(name), turns, ceiling) for name in names for shape in shapes]
-    grid = [(length, width) for width in (WIDTHS[:1] if quick else WIDTHS) for length in LENGTHS[:: 9 if quick else 1]]
+    widths = WIDTHS[:1] if quick else WIDTHS if "recurrence" in names else ()
+    grid = [(length, width) for width in widths for length in LENGTHS[:: 9 if quick else 1]]
     by_length = [measure("recurrence", *shape, rivals("recurrence"), turns, ceiling) for shape in grid]
     result = provenance(jax.devices()[:1]) | {
         "turns": turns,

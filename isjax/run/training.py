@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -84,7 +85,7 @@ class Training:
                 self._sink = self._around.make_sink(self._update * self._plan.config.steps_per_update)
                 if self._sink:
                     cleanup.callback(self._sink.close)
-                self._loop()
+                self._loop(cleanup.enter_context(ThreadPoolExecutor(1)))
             self._checkpoints.wait()
             finished = self._update == self.part.stop
             if finished:
@@ -124,8 +125,11 @@ class Training:
         if found.progress["size"] != self._programs.size or found.progress["teams"] != self._programs.teams:
             say("On another number of devices than before: last digits may differ.")
 
-    def _loop(self) -> None:
-        """Dispatches the next chunk before it looks at the last one, so that device and host both work."""
+    def _loop(self, beside: ThreadPoolExecutor) -> None:
+        """Dispatches the next chunk before it looks at the last one, so that device and host both work.
+
+        Beside this thread, since on a GPU whoever calls a program with a loop drives the loop until it ends.
+        """
         self._around.glance.start(self._update - self.part.start, self.part.stop - self.part.start)
         self._clock = self._chunk_clock = time.monotonic()
         every = self._around.checkpoint_every
@@ -136,23 +140,22 @@ class Training:
             if stop:
                 break
             copies = self._programs.pack(self._state) if waiting and due else None
-            chunk = self._dispatch()
+            chunk = beside.submit(self._dispatch, jnp.int32(min(self._plan.chunk, self.part.stop - self._update)))
             if waiting:
                 self._record(waiting)
             if waiting and copies:
                 self._save(waiting[0], copies)
                 next_save = time.monotonic() + every
-            waiting = chunk
+            waiting = chunk.result()
         if waiting:
             self._record(waiting)
         if self._update > self._saved:
             self._save(self._update, self._programs.pack(self._state))
         self._count_seconds()
 
-    def _dispatch(self) -> Chunk:
-        updates = min(self._plan.chunk, self.part.stop - self._update)
-        self._state, metrics = self._programs.advance(self._state, jnp.int32(updates))
-        self._update += updates
+    def _dispatch(self, updates: jax.Array) -> Chunk:
+        self._state, metrics = self._programs.advance(self._state, updates)
+        self._update += int(updates)
         return self._update, metrics
 
     def _record(self, chunk: Chunk) -> None:

@@ -1,33 +1,12 @@
-"""One small run that many tests look at, and programs that are compiled once."""
+"""One small run that many tests look at."""
 
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from isjax.learner import Config, Hyper
 from isjax.run.store import Plan
 from isjax.run.train import Options, Run
-
-CACHE = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": 0,
-}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Every run of one plan compiles the same programs: later ones read them from a folder."""
-    wanted = CACHE | {"jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs"))}
-    before = {name: getattr(jax.config, name) for name in wanted}
-    for name, value in wanted.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,28 @@ def test_the_table_has_a_row_a_learner_and_chunk(finished):
     assert not (finished / "metrics").exists()
 
 
+def test_a_chunk_is_recorded_while_the_next_one_runs_even_if_calling_it_takes_as_long(
+    plan, options, tmp_path, monkeypatch
+):
+    """As on a GPU: here no chunk comes to its end before the one before it was recorded."""
+    recorded, dispatched = threading.Semaphore(1), []
+    dispatch, record = Training._dispatch, Training._record
+
+    def slow(self, updates):
+        assert recorded.acquire(timeout=30), "the chunk before this one was not recorded meanwhile"
+        dispatched.append(int(updates))
+        return dispatch(self, updates)
+
+    def noted(self, chunk):
+        record(self, chunk)
+        recorded.release()
+
+    monkeypatch.setattr(Training, "_dispatch", slow)
+    monkeypatch.setattr(Training, "_record", noted)
+    Run(plan, tmp_path, options=options).train()
+    assert dispatched == [4] * 12 + [2]
+
+
 def test_the_table_does_not_depend_on_how_often_is_saved(finished, plan, tmp_path):
     Run(plan, tmp_path, options=Options(quiet=True, devices=1)).train()
     equal_results(tmp_path, finished)
@@ -161,7 +183,7 @@ def test_a_crash_between_checkpoints_loses_no_saved_row_and_resumes_to_the_same_
 def test_a_run_without_a_checkpoint_starts_again_from_the_beginning(finished, plan, options, tmp_path, monkeypatch):
     run = Run(plan, tmp_path, options=options)
     with monkeypatch.context() as patch:
-        patch.setattr(Training, "_loop", lambda _: (_ for _ in ()).throw(RuntimeError("early")))
+        patch.setattr(Training, "_loop", lambda *_: (_ for _ in ()).throw(RuntimeError("early")))
         with pytest.raises(RuntimeError, match="early"):
             run.train()
 
