@@ -26,7 +26,7 @@ class Experiment(NamedTuple):
     folder: Path
     question: str
     measure: Callable[[bool], dict[str, Any]]
-    """`quick → settings, seeds and numbers`, all that `answer` and `draw` need."""
+    """`quick → settings, seeds and numbers`, all that `answer` and `draw` need; `minutes` where it knows better."""
     answer: Callable[[dict[str, Any]], str]
     """One sentence with its numbers."""
     draw: Callable[[dict[str, Any]], Figure]
@@ -51,7 +51,7 @@ def run(experiment: Experiment, description: str | None) -> None:
         json.dumps(result)
         return
     if not options.redraw:
-        result |= {"minutes": round((time.monotonic() - began) / 60, 1), "versions": versions()}
+        result = {"minutes": round((time.monotonic() - began) / 60, 1), "versions": versions()} | result
     write_json(path, stands | {name: x for name, x in result.items() if name not in stands})
     save(figure, experiment.folder)
     experiment.write_more(result)

@@ -18,6 +18,7 @@ from experiments import __main__ as rerun
 from experiments import index
 from experiments.blackjack import chain, game
 from experiments.many_seeds import papers
+from experiments.minatar import run as minatar_run
 from experiments.off_policy_prediction import baird, collision
 from experiments.policy_lag import run as lag_run
 from experiments.variance_bomb import page
@@ -282,3 +283,7 @@ def test_the_page_computes_what_the_library_computes(tmp_path):
 def test_modules_stay_small():
     for path in index.ROOT.rglob("*.py"):
         assert len(path.read_text().splitlines()) < 300, path.relative_to(Path(index.ROOT))
+
+
+def test_the_table_of_minatar_is_that_of_its_record():
+    assert (minatar_run.HERE / "TABLE.md").read_text() == minatar_run.table(record("minatar"))

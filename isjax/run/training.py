@@ -128,7 +128,8 @@ class Training:
     def _loop(self, beside: ThreadPoolExecutor) -> None:
         """Dispatches the next chunk before it looks at the last one, so that device and host both work.
 
-        Beside this thread, since on a GPU whoever calls a program with a loop drives the loop until it ends.
+        It looks from a second thread: on a GPU whoever calls a program with a loop drives the loop until it ends. All
+        calls come from this one, so that hosts that share a program make them in one order.
         """
         self._around.glance.start(self._update - self.part.start, self.part.stop - self.part.start)
         self._clock = self._chunk_clock = time.monotonic()
@@ -140,22 +141,24 @@ class Training:
             if stop:
                 break
             copies = self._programs.pack(self._state) if waiting and due else None
-            chunk = beside.submit(self._dispatch, jnp.int32(min(self._plan.chunk, self.part.stop - self._update)))
-            if waiting:
-                self._record(waiting)
+            recorded = beside.submit(self._record, waiting) if waiting else None
+            chunk = self._dispatch()
+            if recorded:
+                recorded.result()
             if waiting and copies:
                 self._save(waiting[0], copies)
                 next_save = time.monotonic() + every
-            waiting = chunk.result()
+            waiting = chunk
         if waiting:
             self._record(waiting)
         if self._update > self._saved:
             self._save(self._update, self._programs.pack(self._state))
         self._count_seconds()
 
-    def _dispatch(self, updates: jax.Array) -> Chunk:
-        self._state, metrics = self._programs.advance(self._state, updates)
-        self._update += int(updates)
+    def _dispatch(self) -> Chunk:
+        updates = min(self._plan.chunk, self.part.stop - self._update)
+        self._state, metrics = self._programs.advance(self._state, jnp.int32(updates))
+        self._update += updates
         return self._update, metrics
 
     def _record(self, chunk: Chunk) -> None:

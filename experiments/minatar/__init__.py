@@ -1,0 +1,1 @@
+"""MinAtar games, V-trace against PPO."""

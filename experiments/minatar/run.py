@@ -1,0 +1,151 @@
+"""What V-trace and PPO reach on MinAtar, ten learners and ten million steps each.
+
+Every cell is one `isjax train --env GAME --algorithm NAME --learners 10` with isjax's default settings, one set for
+all games. The runs stand in runs/minatar: an interrupted one goes on where it stopped, a finished one is read as it
+is, on whatever device it was trained. Curves are returns of episodes that ended in training; the answer is of the
+evaluation at the end, which plays the most likely actions. TABLE.md shows it beside what others published.
+
+Published figures (gymnax's README and PureJaxRL's plot, read off to ±3 %) are of PPO in gymnax after the same ten
+million steps, with other settings, other networks and an earlier version of the games; none are known of V-trace.
+Seaquest, the fifth game, has none, and takes two cores about two hours for each algorithm: it is left out.
+
+    python -m experiments.minatar.run [--quick | --redraw]
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+
+from experiments.drawing import BLACK, BLUE, ORANGE, band, legend, panels, title
+from experiments.experiment import Experiment, run, summary
+from isjax.learner.defaults import defaults
+from isjax.run.store import holds_run, read_json
+
+HERE = Path(__file__).parent
+RUNS = HERE.parent.parent / "runs" / "minatar"
+GAMES = tuple(f"{name}-MinAtar" for name in ("Asterix", "Breakout", "Freeway", "SpaceInvaders"))
+ALGORITHMS = {"impala": ("V-trace (impala)", BLUE), "ppo": ("PPO", ORANGE)}
+PUBLISHED = {
+    "Asterix-MinAtar": (15, 15),
+    "Breakout-MinAtar": (28, 40),
+    "Freeway-MinAtar": (58, 58),
+    "SpaceInvaders-MinAtar": (131, 131),
+}
+"""Returns of PPO after 1e7 steps, lowest and highest."""
+LEARNERS, SEED, POINTS = 10, 0, 50
+
+
+def measure(quick: bool) -> dict:
+    found: dict = {}
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for game in GAMES[: 1 if quick else None]:
+            for algorithm in ALGORITHMS:
+                found.setdefault(game, {})[algorithm] = cell(game, algorithm, Path(elsewhere) if quick else RUNS, quick)
+                print(game, algorithm, found[game][algorithm]["returns"], flush=True)
+    minutes = sum(each["minutes"] for cells in found.values() for each in cells.values())
+    whole = {"seed": SEED, "learners": LEARNERS, "published": PUBLISHED, "games": found}
+    return whole | {"minutes": round(minutes, 1)}
+
+
+def cell(game: str, algorithm: str, root: Path, quick: bool) -> dict:
+    """A run of ten learners, trained as far as it was not, and what came of it."""
+    folder = root / f"{game}-{algorithm}"
+    flags = ["--env", game, "--algorithm", algorithm, "--learners", "2" if quick else str(LEARNERS)]
+    flags += ["--seed", str(SEED), "--steps", "4096" if quick else str(defaults(game, algorithm)[0].steps)]
+    resume = ["--resume"] if holds_run(folder) else []
+    command = [sys.executable, "-m", "isjax", "train", *flags, *resume, "--out", str(folder), "--quiet"]
+    subprocess.run(command, check=True)
+    done = read_json(folder / "summary.json")
+    last = np.array([np.nan if x is None else x for x in done["final_return"]["per_learner"]])
+    return {
+        "command": f"isjax train {' '.join(flags)}",
+        "returns": np.nan_to_num(last, nan=0.0).tolist(),
+        "died": done["learners"] - done["alive"],
+        "iqm": summary(np.nan_to_num(last, nan=0.0)),
+        "curve": curve(folder, quick),
+        "steps": done["env_steps_per_learner"],
+        "minutes": round(done["wall_s"] / 60, 1),
+        "env_steps_per_s": round(done["env_steps_per_s"]),
+        "device": done["device"],
+    }
+
+
+def curve(folder: Path, quick: bool) -> dict:
+    """Returns in training, averaged over rows of the table of metrics until `POINTS` are left."""
+    table = pq.read_table(folder / "metrics.parquet", columns=["learner", "env_steps", "episode_return"]).to_pandas()
+    wide = table.pivot(index="env_steps", columns="learner", values="episode_return")
+    rows = np.array_split(np.arange(len(wide)), min(POINTS, len(wide)))
+    # Until the first of a learner's episodes has ended there is nothing to average; a dead one earns nothing.
+    returns = np.stack([wide.iloc[each].mean().fillna(0.0).to_numpy() for each in rows], 1)
+    return {"env_steps": [int(wide.index[each[-1]]) for each in rows]} | summary(returns)
+
+
+def answer(result: dict) -> str:
+    parts = []
+    for game, cells in result["games"].items():
+        values = [f"{ALGORITHMS[name][0]} {interval(cell)}" for name, cell in cells.items()]
+        parts.append(f"{game.split('-')[0]} {', '.join(values)} (published {published(result, game)})")
+    first = next(iter(result["games"].values()))["impala"]
+    return f"IQM returns of {len(first['returns'])} learners after {first['steps']:,} steps: {'; '.join(parts)}."
+
+
+def interval(cell: dict) -> str:
+    return f"{cell['iqm']['value']:.1f} [{cell['iqm']['low']:.1f}, {cell['iqm']['high']:.1f}]"
+
+
+def published(result: dict, game: str) -> str:
+    low, high = result["published"][game]
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def table(result: dict) -> str:
+    """The record as TABLE.md shows it, with what there is to mind."""
+    lines = []
+    for game, cells in result["games"].items():
+        each = [interval(cell) for cell in cells.values()]
+        rates = [f"{cell['env_steps_per_s'] / 1e3:,.0f} k ({cell['device']})" for cell in cells.values()]
+        dead = sum(cell["died"] for cell in cells.values())
+        lines.append([game, *each, published(result, game), *rates, str(dead)])
+    names = [name for name, _ in ALGORITHMS.values()]
+    header = ["game", *names, "PPO, published", *(f"{name}, steps/s" for name in names), "learners that died"]
+    rows = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
+    first = next(iter(result["games"].values()))["impala"]
+    return (
+        f"# MinAtar after {first['steps']:,} steps\n\n{rows}\n"
+        f"IQM of {result['learners']} learners with 95 % bootstrap intervals, seed {result['seed']}; a return is\n"
+        "the mean over the evaluation at the end, which plays the most likely actions. One set of settings for all.\n"
+        "Published: gymnax's README and PureJaxRL's plot, read off to ±3 %, with other settings, other networks\n"
+        "and an earlier version of the games: marks, not rivals.\n"
+    )
+
+
+def write_table(result: dict) -> None:
+    """The table, in a document of its own."""
+    (HERE / "TABLE.md").write_text(table(result))
+
+
+def draw(result: dict) -> Figure:
+    games = result["games"]
+    drawing, axes = panels(1, len(games), (3.1 * len(games), 3.2))
+    for panel, (game, cells) in zip(axes[0], games.items(), strict=True):
+        for name, found in cells.items():
+            steps = [x / 1e6 for x in found["curve"]["env_steps"]]
+            band(panel, steps, found["curve"], color=ALGORITHMS[name][1], label=ALGORITHMS[name][0], marker=None)
+        low, high = result["published"][game]
+        panel.axhspan(low * 0.97, high * 1.03, color=BLACK, alpha=0.12, linewidth=0, label="published (PPO)")
+        panel.set(xlabel="million steps", ylim=(0, None))
+        title(panel, game.split("-")[0])
+    axes[0, 0].set_ylabel("return in training (IQM)")
+    legend(axes[0, 0])
+    return drawing
+
+
+EXPERIMENT = Experiment(HERE, "What do V-trace and PPO reach on MinAtar?", measure, answer, draw, write_table)
+
+if __name__ == "__main__":
+    run(EXPERIMENT, __doc__)
