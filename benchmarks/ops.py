@@ -215,7 +215,7 @@ def guide_table(result: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two small shapes, nothing is written")
-    parser.add_argument("--only", choices=OPERATORS, help="a record of this operator alone")
+    parser.add_argument("--only", choices=OPERATORS, help="measure this operator alone; the record then holds no other")
     parser.add_argument("--turns", type=int, default=TURNS, help=f"{TURNS} if left out")
     given = parser.parse_args()
     quick, shapes = given.quick, SHAPES + (LARGE,) * on_accelerator()
