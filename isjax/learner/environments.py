@@ -1,10 +1,11 @@
 """Environments behind gymnax's interface; the only file that imports gymnax."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
 
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as GymnaxEnvironment
+from gymnax.environments.minatar import seaquest, seaquest_helpers
 
 from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian, one_hot
 from isjax.types import Key, Tree
@@ -22,6 +24,8 @@ MAX_ONE_HOT = 256
 """Integer observations with at most so many values are one-hot encoded, others cast to float32."""
 UNLIMITED_STEPS = 10_000
 """How long an evaluation waits for an episode of an environment without `max_steps_in_episode`."""
+SEAQUEST_ROOM = 32
+"""Places for each kind of thing on Seaquest's board."""
 
 
 class Step(NamedTuple):
@@ -71,6 +75,8 @@ def make_environment(name: str, overrides: tuple[str, ...] = ()) -> tuple[Any, A
         raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
     try:
         environment, params = gymnax.make(name)
+        if name == "Seaquest-MinAtar" and not overrides:
+            environment = _Seaquest()
         return environment, _overridden(params, overrides)
     except (URLError, ConnectionError, TimeoutError) as error:
         raise ValueError(f"env {name!r} downloads its data, which failed: {error}.") from error
@@ -94,6 +100,29 @@ def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
             wanted = "a whole number" if kind is int else "a number"
             raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.") from None
     return dataclasses.replace(params, **changes)
+
+
+@contextlib.contextmanager
+def _seaquest_room() -> Iterator[None]:
+    """What is traced meanwhile has arrays of `SEAQUEST_ROOM`: gymnax's code reads their size from a constant."""
+    before = seaquest_helpers.MAX_ENTITIES
+    try:
+        seaquest.MAX_ENTITIES = seaquest_helpers.MAX_ENTITIES = SEAQUEST_ROOM
+        yield
+    finally:
+        seaquest.MAX_ENTITIES = seaquest_helpers.MAX_ENTITIES = before
+
+
+class _Seaquest(seaquest.MinSeaquest):
+    """gymnax's game, the same numbers for a fifth of the time: 32 places a kind, and not 100, of each with each.
+
+    They are enough by its default parameters. At the hardest, one fish or submarine comes a step and crosses ten
+    fields at three steps each: 31 at once. A submarine has one bullet in the air, and divers and own bullets are few.
+    """
+
+    step_env = _seaquest_room()(seaquest.MinSeaquest.step_env)
+    reset_env = _seaquest_room()(seaquest.MinSeaquest.reset_env)
+    get_obs = _seaquest_room()(seaquest.MinSeaquest.get_obs)
 
 
 def animate(name: str, overrides: tuple[str, ...], states: list[Tree], returns: Any, path: Any) -> None:

@@ -1,3 +1,5 @@
+import functools
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,7 @@ import pytest
 
 from isjax.learner import Config, make_learner
 from isjax.learner.distributions import Categorical, Gaussian
-from isjax.learner.environments import adapt, make_environment
+from isjax.learner.environments import SEAQUEST_ROOM, adapt, make_environment
 from tests.learner.probes import Duck, Probe
 
 
@@ -104,3 +106,55 @@ def test_an_episode_that_terminates_at_its_time_limit_is_terminated_and_not_trun
     step = probe.step(jax.random.key(0), step.state, jnp.int32(0), fresh)
     assert step.terminated
     assert not step.truncated
+
+
+@functools.cache
+def _seaquest(name):
+    """Plays 32 boards with random actions, half of them as hard from the start as they can ever become."""
+    environment = {"gymnax": gymnax.make("Seaquest-MinAtar")[0], "isjax": make_environment("Seaquest-MinAtar")[0]}[name]
+    adapter = adapt(environment)
+    hardest = jnp.arange(32) % 2 == 1
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def play(key, steps, num_actions):
+        _, state = jax.vmap(adapter.reset)(jax.random.split(key, 32))
+        spawn, move = (jnp.where(hardest, x, y) for x, y in ((1, state.e_spawn_speed), (2, state.move_speed)))
+        start = state.replace(e_spawn_speed=spawn, e_spawn_timer=spawn, move_speed=move)
+        fresh = jax.vmap(adapter.reset)(jax.random.split(key, 32))[0], start
+
+        def row(state, key):
+            action = jax.random.randint(jax.random.fold_in(key, 1), (32,), 0, num_actions)
+            step = jax.vmap(adapter.step)(jax.random.split(key, 32), state, action, fresh)
+            now = step.state
+            counts = [now.e_fish_count, now.e_subs_count, now.e_bullet_count, now.divers_count, now.f_bullet_count]
+            return now, ((step.observation, step.reward, step.terminated, step.truncated), jnp.stack(counts))
+
+        return jax.lax.scan(row, start, jax.random.split(key, steps))[1]
+
+    return play
+
+
+def test_seaquest_is_the_game_of_gymnax():
+    """Bit for bit, where shots hit, divers come aboard and episodes end, on easy boards and on the hardest."""
+    (observation, reward, terminated, _), _ = ours = _seaquest("isjax")(jax.random.key(0), 300, 6)
+    jax.tree.map(np.testing.assert_array_equal, ours, _seaquest("gymnax")(jax.random.key(0), 300, 6))
+    assert reward.sum() > 50
+    assert terminated.sum() > 50
+    assert bool(jnp.all(jnp.any(observation, (0, 1, 2, 3)))), "every channel was seen"
+
+
+def test_seaquest_never_fills_its_room():
+    """The submarine stays where nothing reaches it, and so does everything else on the board."""
+    (_, _, terminated, truncated), counts = _seaquest("gymnax")(jax.random.key(1), 1000, 1)
+    assert not terminated.any()
+    assert truncated[-1].all()
+    most = counts.max((0, 2))
+    assert most[:2].sum() > 25, "the board is crowded"
+    assert most.max() < SEAQUEST_ROOM
+    assert (counts[:, 0] + counts[:, 1]).max() <= 31
+
+
+def test_seaquest_with_parameters_of_its_own_has_all_the_room_of_gymnax():
+    assert jax.eval_shape(make_environment("Seaquest-MinAtar")[0].reset, jax.random.key(0))[1].divers.shape == (32, 4)
+    environment, params = make_environment("Seaquest-MinAtar", ("init_spawn_speed=1",))
+    assert jax.eval_shape(environment.reset, jax.random.key(0), params)[1].divers.shape == (100, 4)
