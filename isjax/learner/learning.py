@@ -131,6 +131,13 @@ class Learning(NamedTuple):
         is_near = kl <= hyper.replay_max_kl
         return is_near if unroll.is_valid_t is None else unroll.is_valid_t & is_near
 
+    def histogram(self, terms: Terms) -> Metrics:
+        """Of the ratios, before clipping; nothing where they are all 1 by construction."""
+        if self.config.is_on_policy and self.config.epochs * self.config.minibatches == 1:
+            return {}
+        log_rho_tm1 = jax.lax.stop_gradient(ops.log_ratios(terms.log_pi_tm1, terms.log_mu_tm1))
+        return {"ratio/histogram": ops.ratio_histogram(log_rho_tm1, is_valid=terms.is_valid_t)}
+
     def standardized(self, advantage: jax.Array) -> jax.Array:
         """Advantages with mean 0 and deviation 1 in their batch, if asked for."""
         if not self.config.normalize_advantages:
@@ -152,7 +159,8 @@ class Learning(NamedTuple):
                 # The parameters that acted: log π is log μ, rounding of another batch size left out.
                 same = jax.lax.stop_gradient(terms.log_pi_tm1)
                 terms = terms._replace(log_mu_tm1=jnp.where(is_first, same, terms.log_mu_tm1))
-            return self.algorithm.loss(terms, state.hyper)
+            loss, metrics = self.algorithm.loss(terms, state.hyper)
+            return loss, metrics | self.histogram(terms)
 
         def gradient_step(vector, optimizer, batch, is_first):
             (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(vector, batch, is_first)

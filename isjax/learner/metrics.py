@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from isjax.learner.unroll import expand
 from isjax.types import Metrics
 
 _SUMS = ("episodes",)
@@ -20,8 +21,8 @@ def start(like: Metrics) -> Metrics:
         return jnp.full(x.shape, fill, x.dtype)
 
     merged = {name: empty(name, x) for name, x in like.items()}
-    shape = like["alive"].shape if "alive" in like else next(iter(like.values())).shape
-    return merged | {_WEIGHT: jnp.zeros(shape)}
+    fewest = min((x.shape for x in like.values()), key=len)
+    return merged | {_WEIGHT: jnp.zeros(fewest)}
 
 
 def merge(merged: Metrics, new: Metrics) -> Metrics:
@@ -39,7 +40,7 @@ def merge(merged: Metrics, new: Metrics) -> Metrics:
         elif name == "episode_return":
             result[name] = so_far + jnp.where(counts & (new["episodes"] > 0), x * new["episodes"], 0.0)
         else:
-            result[name] = so_far + jnp.where(counts, x, 0)
+            result[name] = so_far + jnp.where(expand(counts, x), x, 0)
     return result
 
 
@@ -53,6 +54,6 @@ def finish(merged: Metrics) -> Metrics:
         if name == "episode_return":
             x = x / merged["episodes"]
         elif name not in (*_SUMS, *_MINIMA, *_MAXIMA, *_LAST):
-            x = x / weight
+            x = x / expand(weight, x)
         result[name] = x
     return result

@@ -62,7 +62,7 @@ def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Arra
     def choose(x: jax.Array) -> jax.Array:
         chosen = x[0]
         for row in range(1, rows):
-            chosen = jnp.where(_expand(turn == row, chosen), x[row], chosen)
+            chosen = jnp.where(expand(turn == row, chosen), x[row], chosen)
         return chosen
 
     return jax.tree.map(choose, fresh)
@@ -109,10 +109,10 @@ def act(
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
         final = after.final_observation
-        cuts = jax.tree.map(lambda kept, x: jnp.where(_expand(fill, kept), x[None], kept), cuts, final)
+        cuts = jax.tree.map(lambda kept, x: jnp.where(expand(fill, kept), x[None], kept), cuts, final)
         ended = after.terminated | after.truncated
         episode_return = actors.episode_return + after.reward
-        memory = jax.tree.map(lambda x: jnp.where(_expand(ended, x), jnp.zeros_like(x), x), memory)
+        memory = jax.tree.map(lambda x: jnp.where(expand(ended, x), jnp.zeros_like(x), x), memory)
         actors_next = Actors(after.observation, after.state, memory, jnp.where(ended, 0.0, episode_return))
         finished_return = jnp.where(ended, episode_return, 0.0)
         kept = (actors.observation, action, params, after.reward, after.terminated, after.truncated, slot)
@@ -131,5 +131,6 @@ def act(
     return unroll, actors, finished
 
 
-def _expand(flags: jax.Array, like: jax.Array) -> jax.Array:
+def expand(flags: jax.Array, like: jax.Array) -> jax.Array:
+    """The same along the axes that `like` has beyond those of `flags`."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))

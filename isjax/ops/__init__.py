@@ -1,7 +1,14 @@
 """Mathematics on arrays `[T, *B]`; needs jax alone."""
 
 from isjax.ops.bounds import state_drift_bound, surrogate_error_bound, total_variation_bound, trust_region_bound
-from isjax.ops.diagnostics import KLEstimates, effective_sample_size, kl_estimates, ratio_diagnostics
+from isjax.ops.diagnostics import (
+    RATIO_EDGES,
+    KLEstimates,
+    effective_sample_size,
+    kl_estimates,
+    ratio_diagnostics,
+    ratio_histogram,
+)
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
 from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
@@ -19,6 +26,7 @@ from isjax.ops.weights import (
 )
 
 __all__ = [
+    "RATIO_EDGES",
     "KLEstimates",
     "NStep",
     "ParetoSmoothed",
@@ -46,6 +54,7 @@ __all__ = [
     "product_of_ratios",
     "q_lambda",
     "ratio_diagnostics",
+    "ratio_histogram",
     "ratio_levels",
     "rbis",
     "renyi_2",

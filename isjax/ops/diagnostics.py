@@ -10,6 +10,10 @@ from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.ops.reduction import count_valid, mean_over_valid
 from isjax.types import Flags, Metrics, Scalar
 
+_FACTORS = (1.01, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0, 100.0)
+RATIO_EDGES = (*(1.0 / factor for factor in reversed(_FACTORS)), *_FACTORS)
+"""Between the bins of `ratio_histogram`: from 1/100 to 100, the finer the nearer to 1."""
+
 
 def effective_sample_size(
     log_weights: jax.Array, axis: int | tuple[int, ...] | None = 0, *, where: Flags | None = None
@@ -66,6 +70,29 @@ def kl_estimates(log_rho: jax.Array) -> KLEstimates:
     (log_rho,) = precise(log_rho=log_rho)
     k3 = jnp.expm1(jnp.minimum(log_rho, MAX_LOG_RATIO)) - log_rho
     return KLEstimates(k1=-log_rho, k2=0.5 * log_rho**2, k3=k3)
+
+
+def ratio_histogram(log_rho: jax.Array, *, is_valid: Flags | None = None) -> jax.Array:
+    """How many ratios lie between neighboring `RATIO_EDGES`, below the lowest and above the highest.
+
+    Args:
+      log_rho: any shape, `log π(a|s) − log μ(a|s)`.
+      is_valid: the shape of `log_rho`; false for padding, which does not count.
+
+    Returns:
+      `[len(RATIO_EDGES) + 1]`, shares that add up to 1, the smallest ratios first; an edge belongs to the bin below
+      it, and a NaN to the lowest. All are 0 where nothing counts.
+
+    >>> ratio_histogram(jnp.log(jnp.array([1.0, 1.0, 3.0, 1e9])))[-9:]
+    Array([0.  , 0.  , 0.  , 0.  , 0.  , 0.25, 0.  , 0.  , 0.25], dtype=float32)
+    """
+    (log_rho,) = precise(log_rho=log_rho)
+    if is_valid is not None:
+        check_same_shape(log_rho=log_rho, is_valid=is_valid)
+        check_flags(is_valid=is_valid)
+    everything = mean_over_valid(jnp.ones_like(log_rho), is_valid)
+    above = jax.vmap(lambda edge: mean_over_valid(log_rho > edge, is_valid))(jnp.log(jnp.asarray(RATIO_EDGES)))
+    return jnp.append(everything, above) - jnp.append(above, 0.0)
 
 
 def ratio_diagnostics(

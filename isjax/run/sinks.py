@@ -75,10 +75,15 @@ def make_sink(
 
 
 def scalars(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """A chunk's metrics `[L]` as one number each, over the learners alive: interquartile means, or extremes."""
+    """A chunk's metrics `[L]` as one number each, over the learners alive: interquartile means, or extremes.
+
+    Metrics with more axes, as the histogram of ratios has, are left to the table.
+    """
     alive = metrics["alive"]
     result = {"alive": float(alive.sum())}
     for name, x in metrics.items():
+        if x.ndim > 1:
+            continue
         counted = x[alive & np.isfinite(x)]
         if np.issubdtype(x.dtype, np.floating) and counted.size:
             reduce = {"ratio/min": np.min, "ratio/max": np.max}.get(name, middle_mean)

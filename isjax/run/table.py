@@ -109,9 +109,17 @@ def rows(update: int, learners: np.ndarray, metrics: dict[str, np.ndarray]) -> p
         x = np.asarray(metrics[name])
         if np.issubdtype(x.dtype, np.floating):
             # A dead learner's extremes over no updates are infinite; a living one's may really be.
-            x = np.where(alive | np.isfinite(x), x, np.nan).astype(x.dtype)
+            known = alive.reshape(-1, *(1,) * (x.ndim - 1)) | np.isfinite(x)
+            x = np.where(known, x, np.nan).astype(x.dtype)
         columns[name] = x
-    return pa.table({name: pa.array(x, from_pandas=True) for name, x in columns.items()})
+    return pa.table({name: _column(x) for name, x in columns.items()})
+
+
+def _column(x: np.ndarray) -> pa.Array:
+    """Of numbers `[L]`, or of lists `[L, K]`."""
+    if x.ndim == 1:
+        return pa.array(x, from_pandas=True)
+    return pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1])
 
 
 def _files(path: Path) -> list[Path]:

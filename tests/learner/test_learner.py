@@ -9,6 +9,7 @@ from flax import nnx
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learning import Learning
+from isjax.ops import RATIO_EDGES
 from isjax.types import Terms
 from tests.learner.probes import Duck, Probe
 
@@ -77,6 +78,20 @@ def test_the_acting_policy_lags_by_exactly_so_many_updates(lag):
         favored, other = (jax.nn.sigmoid(s * w) / jax.nn.sigmoid(s * acted) for s in (1, -1))
         assert metrics["ratio/lag"] == min(u, lag)
         assert any(np.isclose(metrics["ratio/max"], x, rtol=1e-5) for x in (favored, other)), u
+
+
+def test_the_histogram_of_ratios_holds_those_of_all_rows_and_on_policy_there_is_none():
+    learner = _climbing(actor_lag=1)
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0), CLIMBING))
+    assert np.flatnonzero(metrics["ratio/histogram"]).tolist() == [len(RATIO_EDGES) // 2]
+    _, metrics = jax.jit(learner.update)(state)
+    ratios = [float(jax.nn.sigmoid(s * 0.5) / 0.5) for s in (1, -1)]
+    np.testing.assert_array_equal(
+        np.flatnonzero(metrics["ratio/histogram"]), np.searchsorted(RATIO_EDGES, ratios)[::-1]
+    )
+    np.testing.assert_allclose(metrics["ratio/histogram"].sum(), 1.0, rtol=1e-6)
+    on_policy = _climbing()
+    assert "ratio/histogram" not in on_policy.update(on_policy.init(jax.random.key(0), CLIMBING))[1]
 
 
 def test_every_update_draws_anew():

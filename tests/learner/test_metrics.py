@@ -36,6 +36,14 @@ def test_episode_returns_are_weighted_by_episodes_and_updates_without_one_do_not
     assert result["episode_return"] == 4.0
 
 
+def test_histograms_are_averaged_for_each_learner_over_the_updates_it_lived():
+    rows = [
+        {"alive": jnp.array([True, alive]), "ratio/histogram": jnp.array([[x, 1 - x], [x, 1 - x]])}
+        for x, alive in ((0.0, True), (0.5, False))
+    ]
+    np.testing.assert_allclose(_merge(*rows)["ratio/histogram"], [[0.25, 0.75], [0.0, 1.0]])
+
+
 def test_a_return_without_any_episode_is_nan():
     assert np.isnan(_merge(_row(0.0))["episode_return"])
 

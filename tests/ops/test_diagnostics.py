@@ -1,5 +1,7 @@
 """Effective sample size, KL estimates and the summary of a batch's ratios."""
 
+import itertools
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -120,6 +122,37 @@ def test_kl_estimates_and_their_gradients_are_finite_at_any_log_ratio():
         values, pull = jax.vjp(lambda x, i=i: ops.kl_estimates(x)[i], log_rho)
         assert np.all(np.isfinite(values))
         assert np.all(np.isfinite(pull(jnp.ones(5))[0]))
+
+
+# ratio_histogram
+
+
+@hypothesis.given(log_rho=floats((4, 2)), valid=flags((4, 2)), scale=st.sampled_from([0.01, 0.3, 10.0]))
+@SETTINGS
+def test_the_histogram_counts_the_valid_ratios_of_each_bin(x64, log_rho, valid, scale):
+    hypothesis.assume(valid.any())
+    log_rho = scale * log_rho
+    found = ops.ratio_histogram(np.where(valid, log_rho, np.nan), is_valid=valid)
+    rho = np.exp(log_rho[valid])
+    bounds = [0.0, *ops.RATIO_EDGES, np.inf]
+    expected = [np.mean((rho > low) & (rho <= high)) for low, high in itertools.pairwise(bounds)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_ratios_of_one_are_in_the_middle_bin_and_extremes_in_the_outer_ones():
+    middle = len(ops.RATIO_EDGES) // 2
+    for log_rho, place in ((0.0, middle), (0.009, middle), (0.01, middle + 1), (-0.01, middle - 1)):
+        np.testing.assert_array_equal(np.flatnonzero(ops.ratio_histogram(jnp.full((3, 2), log_rho))), [place])
+    np.testing.assert_allclose(ops.ratio_histogram(jnp.array([1000.0, -1000.0]))[jnp.array([0, -1])], 0.5)
+
+
+def test_a_histogram_of_nothing_is_zero():
+    assert not ops.ratio_histogram(jnp.full(3, jnp.nan), is_valid=jnp.zeros(3, bool)).any()
+
+
+def test_a_histogram_names_shapes_that_differ():
+    with pytest.raises(ValueError, match=r"log_rho \[3\], is_valid \[2\]"):
+        ops.ratio_histogram(jnp.zeros(3), is_valid=jnp.ones(2, bool))
 
 
 # ratio_diagnostics

@@ -12,6 +12,7 @@ import pytest
 
 from isjax.cli import main
 from isjax.learner import Hyper
+from isjax.ops import RATIO_EDGES
 from isjax.run.report import write_report
 from isjax.run.report.comparison import improvements, names_of, write_comparison
 from isjax.run.report.curves import Curves, learning_band, read_curves
@@ -26,7 +27,7 @@ SETTINGS = {"learners": 2, "config": {"num_envs": 2, "unroll_length": 4}}
 
 def curves(**columns) -> Curves:
     columns = {name: np.asarray(x, float) for name, x in columns.items()}
-    updates, learners = next(iter(columns.values())).shape
+    updates, learners = next(iter(columns.values())).shape[:2]
     update = np.arange(1, updates + 1)
     return Curves(update, 8 * update, np.ones(learners, bool), columns)
 
@@ -202,6 +203,26 @@ def test_clip_fractions_that_are_the_same_share_a_line_and_others_have_their_own
     (figure,) = off_policy(curves(**given), {}).figures
     lines = [trace["name"] for trace in figures_in(figure)[0]["data"] if trace["mode"] == "lines"]
     assert lines == ["above ρ̄ and above c̄", "by the loss"]
+
+
+def test_the_histogram_of_ratios_is_a_mean_over_learners_by_bin_and_row(finished):
+    shares = np.zeros((2, 3, len(RATIO_EDGES) + 1))
+    shares[:, :, 9], shares[:, 0, 18] = 1.0, 0.001
+    shares[0, 2] = 7.0
+    given = curves(**{"ratio/histogram": shares})._replace(alive=np.array([True, True, False]))
+    (figure,) = off_policy(given, {}).figures
+    (drawn,) = figures_in(figure)
+    (trace,) = drawn["data"]
+    assert trace["x"] == [8, 16]
+    np.testing.assert_allclose(trace["z"][9], [0, 0])
+    np.testing.assert_allclose(trace["z"][18], np.log10([0.0005, 0.0005]), rtol=1e-4)
+    assert trace["z"][0] == [-4, -4]
+    assert trace["customdata"][18][0] == ["above 100", 0.05]
+    assert trace["customdata"][9][1] == ["0.99 to 1.01", 100]
+    ticks = dict(zip(drawn["layout"]["yaxis"]["ticktext"], drawn["layout"]["yaxis"]["tickvals"], strict=True))
+    assert (ticks["0.01"], ticks["1"], ticks["100"]) == (0.5, 9, 17.5)
+    read = read_curves(finished, {"learners": 3, "config": SETTINGS["config"]}).columns["ratio/histogram"]
+    np.testing.assert_allclose(read.sum(2), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("bound", "marked"), [(0.5, True), (50.0, False), ([0.5, 0.6], False)])

@@ -18,6 +18,7 @@ METRICS = {
     "ratio/min": np.array([0.5, 0.25, 0.0]),
     "loss/total": np.array([np.nan, np.nan, 1.0]),
     "update": np.array([1, 1, 1]),
+    "ratio/histogram": np.array([[0.5, 0.5], [0.0, 1.0], [1.0, 0.0]]),
 }
 
 

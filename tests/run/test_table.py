@@ -49,6 +49,13 @@ def test_a_dead_learner_is_null_where_there_was_nothing_but_keeps_its_last_steps
     assert found["ratio/max"] == [np.inf, None, 2.0]
 
 
+def test_a_histogram_is_a_column_of_lists():
+    shares = np.array([[0.25, 0.75], [np.nan, np.nan], [1.0, 0.0]], np.float32)
+    given = metrics(4) | {"alive": np.array([True, False, True]), "ratio/histogram": shares}
+    column = rows(4, THREE, given)["ratio/histogram"]
+    np.testing.assert_array_equal(np.stack(column.to_pandas()), shares)
+
+
 def test_what_was_flushed_can_be_read_before_the_run_ends(tmp_path):
     table = a_table(tmp_path)
     table.append(4, metrics(4))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from isjax.run.report.resampling import interquartile_band
 from isjax.run.table import read_metrics
@@ -23,7 +24,7 @@ class Curves(NamedTuple):
     alive: np.ndarray
     """`[L]`, at the end."""
     columns: dict[str, np.ndarray]
-    """`[U, L]` each, NaN where there was nothing."""
+    """`[U, L]` each, NaN where there was nothing; a histogram is `[U, L, K]`."""
 
 
 class Band(NamedTuple):
@@ -61,15 +62,23 @@ def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] |
 
     def square(name: str) -> np.ndarray:
         # Learners given up on the way have no rows any more: there is nothing to show of them, as of the dead.
-        values = table[name].to_numpy()
+        values = _numbers(table[name])
         dtype = values.dtype if values.dtype == np.float32 else float
-        x = np.zeros((len(kept), learners), bool) if name == "alive" else np.full((len(kept), learners), np.nan, dtype)
+        shape = (len(kept), learners, *values.shape[1:])
+        x = np.zeros(shape, bool) if name == "alive" else np.full(shape, np.nan, dtype)
         x[at] = values
         return x
 
     squares = {name: square(name) for name in table.column_names if name not in ("update", "learner")}
     env_steps = kept * (config["num_envs"] * config["unroll_length"])
     return Curves(kept, env_steps, squares["alive"][-1], squares)
+
+
+def _numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """`[N]`, or `[N, K]` of a column of lists."""
+    if not pa.types.is_fixed_size_list(column.type):
+        return column.to_numpy()
+    return column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
 
 
 def learning_band(curves: Curves, learners: np.ndarray | None = None) -> Band | None:

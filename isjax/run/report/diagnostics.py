@@ -1,11 +1,13 @@
 """What the metrics of a run show over time: how far off-policy it was, and how it was optimized."""
 
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from isjax.ops import RATIO_EDGES
 from isjax.run.report.curves import Curves
-from isjax.run.report.figures import kinds, spread
+from isjax.run.report.figures import kinds, shares, spread
 
 
 class Named(NamedTuple):
@@ -42,11 +44,11 @@ TOGETHER = {
 }
 """Metrics that share a figure, and what the legend calls them."""
 _UNITS = dict(zip(TOGETHER, ("ratio", "nats", "share of rows"), strict=True))
-_NOT_SHOWN = ("env_steps", "episode_return", "episodes", "alive", "died_at")
+_HISTOGRAM = "ratio/histogram"
+_NOT_SHOWN = ("env_steps", "episode_return", "episodes", "alive", "died_at", _HISTOGRAM)
 OFF_POLICY = (
     "Medians over the learners that are alive. Darker: the middle half of them; lighter: from the lowest to the "
-    "highest. The table keeps the extremes, mean and deviation of the ratios between two rows, before clipping, "
-    "and no histogram."
+    "highest. Ratios are those between two rows of the table, before clipping."
 )
 OPTIMIZATION = "Medians over the learners that are alive, the middle half of them, and all of them."
 
@@ -67,8 +69,27 @@ def off_policy(curves: Curves, hyper: dict[str, Any]) -> Panels:
     for title, names in TOGETHER.items():
         found = {names[name]: left.pop(name) for name in names if name in left}
         _several(panels, title, _merged(found), curves, hyper)
+    if _HISTOGRAM in curves.columns:
+        panels.figures.insert(1, _histogram(curves))
     _each(panels, left, curves, hyper)
     return panels
+
+
+def _histogram(curves: Curves) -> str:
+    """How the ratios were spread, row by row of the table."""
+    bounds = [f"{edge:.3g}" for edge in RATIO_EDGES]
+    names = [f"below {bounds[0]}", *(f"{low} to {high}" for low, high in pairwise(bounds)), f"above {bounds[-1]}"]
+    # An edge lies half a bin below the bin of its number; those nearest to 1 would write over each other.
+    ticks = {place + 0.5: text for place, text in enumerate(bounds) if not 0.81 < float(text) < 1.24}
+    return shares(
+        np.mean(curves.columns[_HISTOGRAM][:, curves.alive], axis=1),
+        curves.env_steps,
+        names=names,
+        ticks=ticks | {len(bounds) / 2: "1"},
+        unit="ratio",
+        title="Histogram of the ratios over time",
+        note="Mean over the learners that are alive.",
+    )
 
 
 def optimization(curves: Curves, hyper: dict[str, Any]) -> Panels:

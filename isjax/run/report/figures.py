@@ -20,6 +20,8 @@ DECADES = 1.5
 """A scale is logarithmic where the extremes are so many decades above the median."""
 FLOOR = 1e-4
 """Where a logarithmic scale of ratios ends: below, a row counts for nothing."""
+SMALLEST_SHARE = 1e-4
+"""Of a bin, that a histogram over time shows."""
 STEPS = "environment steps a learner"
 
 Trace = dict[str, Any]
@@ -185,6 +187,56 @@ def kinds(
     smallest = min(float(np.nanmin(x)) for x in columns.values())
     note = f"What is below {FLOOR:g} is drawn there." if log and smallest < FLOOR else ""
     return figure([*areas, *traces], x=STEPS, y=unit, height=290, title=title, note=note, log=log, marks=marks)
+
+
+def shares(
+    x: np.ndarray,
+    steps: np.ndarray,
+    *,
+    names: Sequence[str],
+    ticks: dict[float, str],
+    unit: str,
+    title: str,
+    note: str = "",
+) -> str:
+    """Shares of bins over time, `[U, K]`, the darker the larger, by decades.
+
+    Args:
+      x: the shares.
+      steps: `[U]`.
+      names: `[K]`, of the bins.
+      ticks: what the axis says at which bin, counted from 0.
+      unit: title of the axis.
+      title: above it, in words.
+      note: below the title, in words.
+    """
+    rows = np.isfinite(x).all(axis=1)
+    x, steps = x[rows].T, steps[rows]
+    shade = np.log10(np.maximum(x, SMALLEST_SHARE))
+    decades = range(round(np.log10(SMALLEST_SHARE)), 1)
+    bar = {"tickvals": list(decades), "ticktext": [f"{100 * 10.0**k:g} %" for k in decades], "thickness": 10}
+    trace = {
+        "type": "heatmap",
+        "x": short(steps),
+        "y": list(range(len(names))),
+        "z": [short(row) for row in shade],
+        "customdata": [[[name, *short([100 * share])] for share in row] for name, row in zip(names, x, strict=True)],
+        "hovertemplate": "%{customdata[0]}: %{customdata[1]} % of the rows<extra></extra>",
+        "colorscale": [[0, _see_through(COLORS[0], 0.0)], [1, COLORS[0]]],
+        "zmin": decades[0],
+        "zmax": 0,
+        "colorbar": bar | {"outlinewidth": 0, "len": 1},
+    }
+    axis = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "showgrid": False, "zeroline": False}
+    return figure(
+        [trace],
+        x=STEPS,
+        y=unit,
+        height=320,
+        title=title,
+        note=note,
+        layout={"yaxis": axis, "xaxis": {"showgrid": False}},
+    )
 
 
 def is_wide(low: np.ndarray, middle: np.ndarray, high: np.ndarray) -> bool:
