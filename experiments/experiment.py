@@ -28,7 +28,9 @@ class Experiment(NamedTuple):
     measure: Callable[[bool], dict[str, Any]]
     """`quick → settings, seeds and numbers`, all that `answer` and `draw` need; `minutes` where it knows better."""
     answer: Callable[[dict[str, Any]], str]
-    """One sentence with its numbers."""
+    """One sentence with the numbers that decide."""
+    details: Callable[[dict[str, Any]], str]
+    """The other numbers, in words."""
     draw: Callable[[dict[str, Any]], Figure]
     write_more: Callable[[dict[str, Any]], None] = lambda result: None
     """Writes whatever else the folder holds."""
@@ -44,9 +46,13 @@ def run(experiment: Experiment, description: str | None) -> None:
     began = time.monotonic()
     path = experiment.folder / "result.json"
     result = read_json(path) if options.redraw else experiment.measure(options.quick)
-    stands = {"question": experiment.question, "answer": experiment.answer(result)}
+    stands = {
+        "question": experiment.question,
+        "answer": experiment.answer(result),
+        "details": experiment.details(result),
+    }
     figure = experiment.draw(result)
-    print(stands["answer"], flush=True)
+    print(stands["answer"], stands["details"], sep="\n\n", flush=True)
     if options.quick:
         json.dumps(result)
         return

@@ -14,18 +14,23 @@ def names() -> list[str]:
 
 
 def index() -> str:
-    """Table and figures, in Markdown, of the experiments that have a record."""
+    """In Markdown, of the experiments that have a record: a table with thumbnails, then a section each."""
     known = [name for name in names() if (ROOT / name / "result.json").exists()]
-    lines = ["| question | answer | run it |", "| --- | --- | --- |"]
-    figures = []
+    lines = ["| | question and answer | minutes |", "| --- | --- | --- |"]
+    sections = []
     for name in known:
         result = json.loads((ROOT / name / "result.json").read_text())
-        link, cost = f"[{result['question']}]({name}/run.py)", f"{max(result['minutes'], 0.1):g} minutes"
-        lines.append(f"| {link} | {result['answer']} | `python -m experiments.{name}.run` ({cost}) |")
-        figures.append(f"## {name}\n\n![{result['question']}]({name}/figure.png)\n")
+        thumbnail = f'<a href="#{name}"><img src="{name}/figure.png" width="200" alt="{name}"></a>'
+        said = f"**[{result['question']}](#{name})** {result['answer']}"
+        lines.append(f"| {thumbnail} | {said} | {max(result['minutes'], 0.1):g} |")
+        sections.append(
+            f"## {name}\n\n**{result['question']}** {result['answer']}\n\n"
+            f"![{result['question']}]({name}/figure.png)\n\n{result['details']}\n\n"
+            f"`python -m experiments.{name}.run`: [run.py]({name}/run.py), [result.json]({name}/result.json).\n"
+        )
         if (ROOT / name / "page.html").exists():
-            figures.append(f"To play with, in a browser: [page.html]({name}/page.html).\n")
-    return "\n".join(lines) + "\n\n" + "\n".join(figures)
+            sections.append(f"To play with, in a browser: [page.html]({name}/page.html).\n")
+    return "\n".join(lines) + "\n\n" + "\n".join(sections)
 
 
 def indexed(readme: str) -> str:

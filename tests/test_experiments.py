@@ -18,7 +18,6 @@ from experiments import __main__ as rerun
 from experiments import index
 from experiments.blackjack import chain, game
 from experiments.many_seeds import papers
-from experiments.minatar import run as minatar_run
 from experiments.off_policy_prediction import baird, collision
 from experiments.policy_lag import run as lag_run
 from experiments.variance_bomb import page
@@ -58,7 +57,9 @@ def test_every_folder_holds_record_and_figures(folder):
 def test_answers_are_those_of_the_records(folder):
     experiment = importlib.import_module(f"experiments.{folder.name}.run").EXPERIMENT
     result = record(folder.name)
-    assert (result["question"], result["answer"]) == (experiment.question, experiment.answer(result))
+    stands = experiment.question, experiment.answer(result), experiment.details(result)
+    assert (result["question"], result["answer"], result["details"]) == stands
+    assert len(re.findall(r"[.:] [A-Z]", result["answer"])) == 0, "an answer is one sentence"
 
 
 def test_the_index_is_that_of_the_records():
@@ -66,7 +67,7 @@ def test_the_index_is_that_of_the_records():
     assert index.indexed(readme) == readme
     for folder in FOLDERS:
         assert readme.count(f"python -m experiments.{folder.name}.run") == 1
-        assert readme.count(f"({folder.name}/figure.png)") == 1
+        assert readme.count(f"({folder.name}/figure.png)") == readme.count(f'src="{folder.name}/figure.png"') == 1
 
 
 @EACH
@@ -283,7 +284,3 @@ def test_the_page_computes_what_the_library_computes(tmp_path):
 def test_modules_stay_small():
     for path in index.ROOT.rglob("*.py"):
         assert len(path.read_text().splitlines()) < 300, path.relative_to(Path(index.ROOT))
-
-
-def test_the_table_of_minatar_is_that_of_its_record():
-    assert (minatar_run.HERE / "TABLE.md").read_text() == minatar_run.table(record("minatar"))

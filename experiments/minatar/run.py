@@ -3,11 +3,13 @@
 Every cell is one `isjax train --env GAME --algorithm NAME --learners 10` with isjax's default settings, one set for
 all games. The runs stand in runs/minatar: an interrupted one goes on where it stopped, a finished one is read as it
 is, on whatever device it was trained. Curves are returns of episodes that ended in training; the answer is of the
-evaluation at the end, which plays the most likely actions. TABLE.md shows it beside what others published.
+evaluation at the end, which plays the most likely actions.
 
 Published figures (gymnax's README and PureJaxRL's plot, read off to ±3 %) are of PPO in gymnax after the same ten
-million steps, with other settings, other networks and an earlier version of the games; none are known of V-trace.
-Seaquest, the fifth game, has none, and takes two cores about two hours for each algorithm: it is left out.
+million steps, with other settings, other networks and an earlier version of the games; none are known of V-trace, and
+none of Seaquest.
+
+The record on file was taken in several goes, some beside other work: minutes and steps per second are those of each.
 
     python -m experiments.minatar.run [--quick | --redraw]
 """
@@ -28,7 +30,7 @@ from isjax.run.store import holds_run, read_json
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent.parent / "runs" / "minatar"
-GAMES = tuple(f"{name}-MinAtar" for name in ("Asterix", "Breakout", "Freeway", "SpaceInvaders"))
+GAMES = tuple(f"{name}-MinAtar" for name in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders"))
 ALGORITHMS = {"impala": ("V-trace (impala)", BLUE), "ppo": ("PPO", ORANGE)}
 PUBLISHED = {
     "Asterix-MinAtar": (15, 15),
@@ -86,12 +88,13 @@ def curve(folder: Path, quick: bool) -> dict:
 
 
 def answer(result: dict) -> str:
-    parts = []
-    for game, cells in result["games"].items():
-        values = [f"{ALGORITHMS[name][0]} {interval(cell)}" for name, cell in cells.items()]
-        parts.append(f"{game.split('-')[0]} {', '.join(values)} (published {published(result, game)})")
     first = next(iter(result["games"].values()))["impala"]
-    return f"IQM returns of {len(first['returns'])} learners after {first['steps']:,} steps: {'; '.join(parts)}."
+    values = (
+        f"{game.split('-')[0]} {' / '.join(str(round(cell['iqm']['value'], 1)) for cell in cells.values())}"
+        for game, cells in result["games"].items()
+    )
+    names = " / ".join(name for name, _ in ALGORITHMS.values())
+    return f"IQM returns after {first['steps']:,} steps, {names}: {', '.join(values)}."
 
 
 def interval(cell: dict) -> str:
@@ -99,12 +102,14 @@ def interval(cell: dict) -> str:
 
 
 def published(result: dict, game: str) -> str:
+    if game not in result["published"]:
+        return "none known"
     low, high = result["published"][game]
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def table(result: dict) -> str:
-    """The record as TABLE.md shows it, with what there is to mind."""
+def details(result: dict) -> str:
+    """The record as a table, beside what others published, with what there is to mind."""
     lines = []
     for game, cells in result["games"].items():
         each = [interval(cell) for cell in cells.values()]
@@ -114,19 +119,12 @@ def table(result: dict) -> str:
     names = [name for name, _ in ALGORITHMS.values()]
     header = ["game", *names, "PPO, published", *(f"{name}, steps/s" for name in names), "learners that died"]
     rows = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
-    first = next(iter(result["games"].values()))["impala"]
     return (
-        f"# MinAtar after {first['steps']:,} steps\n\n{rows}\n"
-        f"IQM of {result['learners']} learners with 95 % bootstrap intervals, seed {result['seed']}; a return is\n"
-        "the mean over the evaluation at the end, which plays the most likely actions. One set of settings for all.\n"
-        "Published: gymnax's README and PureJaxRL's plot, read off to ±3 %, with other settings, other networks\n"
-        "and an earlier version of the games: marks, not rivals.\n"
+        f"{rows}\nIQM of {result['learners']} learners with 95 % bootstrap intervals, seed {result['seed']}; a return "
+        "is the mean over the evaluation at the end, which plays the most likely actions. One set of settings for all. "
+        "Published: gymnax's README and PureJaxRL's plot, read off to ±3 %, with other settings, other networks "
+        "and an earlier version of the games: marks, not rivals."
     )
-
-
-def write_table(result: dict) -> None:
-    """The table, in a document of its own."""
-    (HERE / "TABLE.md").write_text(table(result))
 
 
 def draw(result: dict) -> Figure:
@@ -136,8 +134,9 @@ def draw(result: dict) -> Figure:
         for name, found in cells.items():
             steps = [x / 1e6 for x in found["curve"]["env_steps"]]
             band(panel, steps, found["curve"], color=ALGORITHMS[name][1], label=ALGORITHMS[name][0], marker=None)
-        low, high = result["published"][game]
-        panel.axhspan(low * 0.97, high * 1.03, color=BLACK, alpha=0.12, linewidth=0, label="published (PPO)")
+        if game in result["published"]:
+            low, high = result["published"][game]
+            panel.axhspan(low * 0.97, high * 1.03, color=BLACK, alpha=0.12, linewidth=0, label="published (PPO)")
         panel.set(xlabel="million steps", ylim=(0, None))
         title(panel, game.split("-")[0])
     axes[0, 0].set_ylabel("return in training (IQM)")
@@ -145,7 +144,7 @@ def draw(result: dict) -> Figure:
     return drawing
 
 
-EXPERIMENT = Experiment(HERE, "What do V-trace and PPO reach on MinAtar?", measure, answer, draw, write_table)
+EXPERIMENT = Experiment(HERE, "What do V-trace and PPO reach on MinAtar?", measure, answer, details, draw)
 
 if __name__ == "__main__":
     run(EXPERIMENT, __doc__)

@@ -61,17 +61,42 @@ def cells_of(result: dict, env: str, **what: object) -> list[dict]:
 
 
 def answer(result: dict) -> str:
-    parts = []
-    for env, replay in itertools.product(result["environments"], REPLAY):
-        oldest = max(cell["lag"] for cell in cells_of(result, env, replay=replay))
-        found = cells_of(result, env, replay=replay, lag=oldest)
-        found.sort(key=lambda cell: -cell["iqm"]["value"])
-        values = (
-            f"{cell['correction']} {cell['iqm']['value']:.2f} [{cell['iqm']['low']:.2f}, {cell['iqm']['high']:.2f}]"
-            for cell in found
-        )
-        parts.append(f"{env}, {'half replayed' if replay else 'no replay'}, {oldest} updates old: {', '.join(values)}")
-    return f"IQM returns, the best first: {'; '.join(parts)}."
+    env = list(result["environments"])[-1]
+    cells = hard_cells(result)
+    unbeaten = sum(cell["v-trace"]["value"] >= max(x["value"] for x in cell.values()) for _, cell in cells)
+    (_, _, age), hardest = [(place, cell) for place, cell in cells if place[:2] == (env, REPLAY[-1])][-1]
+    returns = ", ".join(f"{name} {interval(iqm)}" for name, iqm in hardest.items())
+    return (
+        f"In {unbeaten} of {len(cells)} cells with lag none beats V-trace; IQM returns on {env}, {age} updates late and "
+        f"half of each batch replayed: {returns}."
+    )
+
+
+def hard_cells(result: dict) -> list[tuple[tuple[str, float, int], dict[str, dict]]]:
+    """Where ratios are not all 1: `(environment, share of replay, age)` and each correction's return."""
+    places = dict.fromkeys(
+        (env, cell["replay"], cell["lag"])
+        for env, table in result["environments"].items()
+        for cell in table["cells"]
+        if cell["lag"]
+    )
+    return [
+        (place, {cell["correction"]: cell["iqm"] for cell in cells_of(result, place[0], replay=place[1], lag=place[2])})
+        for place in places
+    ]
+
+
+def interval(iqm: dict) -> str:
+    return f"{iqm['value']:.2f} [{iqm['low']:.2f}, {iqm['high']:.2f}]"
+
+
+def details(result: dict) -> str:
+    header = ["environment", "replayed", "age in updates", *result["corrections"]]
+    lines = [
+        [env, f"{replay:g}", str(lag), *(interval(cell[name]) for name in result["corrections"])]
+        for (env, replay, lag), cell in hard_cells(result)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ["---"] * len(header), *lines])
 
 
 def draw(result: dict) -> Figure:
@@ -107,6 +132,7 @@ EXPERIMENT = Experiment(
     "Which off-policy correction holds when the policy that acts is old, and when half of a batch is replayed?",
     measure,
     answer,
+    details,
     draw,
 )
 

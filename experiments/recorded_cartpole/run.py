@@ -67,13 +67,26 @@ def measure(quick: bool) -> dict:
 
 
 def answer(result: dict) -> str:
-    each = "; ".join(
-        f"{row['uniform_share']:g}: {row['covered']}, *{max(row['trust'], key=row['trust'].get)}*"
-        for row in result["rows"]
-    )
+    rows = {row["uniform_share"]: row for row in result["rows"]}
+    trusted = [share for share, row in rows.items() if usual(row) == "yes"]
+    low, high = (f(rows[share]["covered"] for share in trusted) for f in (min, max)) if trusted else (0, 0)
+    last = result["rows"][-1]
     return (
-        f"Of {result['repetitions']} intervals so many hold it, with the usual answer to *trust?*, by the share of "
-        f"uniform actions in the log: {each}. Where the coverage falls, the verdict says so."
+        f"Where the verdict is to trust them, {low} to {high} of {result['repetitions']} intervals hold it, and "
+        f"from a log of uniform actions alone, where {last['covered']} of them would, it is *{usual(last)}*."
+    )
+
+
+def usual(row: dict) -> str:
+    """The most frequent answer to *trust?* at one mixture."""
+    return max(row["trust"], key=row["trust"].get)
+
+
+def details(result: dict) -> str:
+    each = "; ".join(f"{row['uniform_share']:g}: {row['covered']}, *{usual(row)}*" for row in result["rows"])
+    return (
+        f"Of {result['repetitions']} intervals so many hold the true value, with the usual answer to *trust?*, by the "
+        f"share of uniform actions in the log: {each}."
     )
 
 
@@ -125,6 +138,7 @@ EXPERIMENT = Experiment(
     "Does the interval of an off-policy estimate hold the true value, and does its verdict say when not to believe it?",
     measure,
     answer,
+    details,
     draw,
 )
 
