@@ -67,8 +67,8 @@ def answer(result: dict) -> str:
     (_, _, age), hardest = [(place, cell) for place, cell in cells if place[:2] == (env, REPLAY[-1])][-1]
     returns = ", ".join(f"{name} {interval(iqm)}" for name, iqm in hardest.items())
     return (
-        f"In {unbeaten} of {len(cells)} cells with lag none beats V-trace; IQM returns on {env}, {age} updates late and "
-        f"half of each batch replayed: {returns}."
+        f"V-trace: in {unbeaten} of {len(cells)} cells with lag none beats it; IQM returns on {env}, {age} updates "
+        f"late and half of each batch replayed, are {returns}."
     )
 
 
