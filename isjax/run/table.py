@@ -59,11 +59,12 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
       rounds: for each round, the folder and the number of learners of each part.
       keep: whether the files of the parts stay.
     """
-    chunks = itertools.chain.from_iterable(_side_by_side(parts) for parts in rounds)
-    first = next(chunks, None)
-    if first is not None:
-        with replacing(folder / METRICS) as file, pq.ParquetWriter(file, first.schema) as writer:
-            for table in _joined(itertools.chain([first], chunks)):
+    files = [file for parts in rounds for path, _ in parts for file in _files(path)]
+    if files:
+        # What another version of isjax began may have fewer columns.
+        schema = pa.unify_schemas([pq.read_schema(file) for file in files])
+        with replacing(folder / METRICS) as file, pq.ParquetWriter(file, schema) as writer:
+            for table in _joined(itertools.chain.from_iterable(_side_by_side(parts, schema) for parts in rounds)):
                 writer.write_table(table)
     if not keep and (folder / ROWS_FOLDER).exists():
         # All at once: whoever is killed here must not leave some of them to be merged, or read, again.
@@ -73,15 +74,15 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
         shutil.rmtree(done, ignore_errors=True)
 
 
-def _side_by_side(parts: Sequence[tuple[Path, int]]) -> Iterator[pa.Table]:
+def _side_by_side(parts: Sequence[tuple[Path, int]], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of parts that train at the same time, chunk by chunk."""
-    for chunks in itertools.zip_longest(*(_chunks(path, learners) for path, learners in parts)):
+    for chunks in itertools.zip_longest(*(_chunks(path, learners, schema) for path, learners in parts)):
         yield pa.concat_tables([chunk for chunk in chunks if chunk is not None])
 
 
-def _chunks(path: Path, learners: int) -> Iterator[pa.Table]:
+def _chunks(path: Path, learners: int, schema: pa.Schema) -> Iterator[pa.Table]:
     for file in _files(path):
-        table = pq.read_table(file)
+        table = pq.read_table(file, schema=schema)
         for first in range(0, len(table), learners):
             yield table.slice(first, learners)
 
@@ -143,7 +144,8 @@ def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np
         raise ValueError(f"{folder} has no rows yet: {METRICS} is missing.")
     try:
         wanted = None if updates is None else pc.field("update").isin(pa.array(updates))
-        return pa.concat_tables([pq.read_table(file, columns=columns, filters=wanted) for file in files])
+        tables = [pq.read_table(file, columns=columns, filters=wanted) for file in files]
+        return pa.concat_tables(tables, promote_options="default")
     except pa.ArrowInvalid as error:
         raise ValueError(f"The table of {folder} cannot be read: {error}.") from error
 

@@ -3,6 +3,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isjax.run import table as table_module
+from isjax.run.report.curves import read_curves
 from isjax.run.table import Table, merge, read_metrics, rows
 
 THREE = np.arange(3)
@@ -92,6 +93,20 @@ def test_parts_are_merged_by_update_and_then_by_learner_however_they_were_flushe
     found = pq.read_table(tmp_path / "metrics.parquet")
     assert found["update"].to_pylist() == [4] * 3 + [8] * 3 + [12] * 3 + [16]
     assert found["learner"].to_pylist() == [0, 1, 2] * 3 + [1]
+
+
+def test_a_run_that_went_on_with_more_columns_has_nulls_before(tmp_path):
+    table = a_table(tmp_path)
+    for update in (4, 8):
+        more = {"ratio/histogram": np.full((3, 2), 0.5, np.float32)} if update == 8 else {}
+        table.append(update, metrics(update) | more)
+        table.flush()
+    before = read_metrics(tmp_path)
+    merge(tmp_path, [[(tmp_path / "metrics" / "0-00000", 3)]], keep=False)
+    assert read_metrics(tmp_path)["ratio/histogram"].to_pylist() == [None] * 3 + [[0.5, 0.5]] * 3
+    assert read_metrics(tmp_path).equals(before)
+    read = read_curves(tmp_path, {"learners": 3, "config": {"num_envs": 2, "unroll_length": 4}})
+    np.testing.assert_array_equal(read.columns["ratio/histogram"][:, 0], [[np.nan, np.nan], [0.5, 0.5]])
 
 
 def test_merging_may_keep_the_files_for_a_later_resume(tmp_path):

@@ -75,10 +75,12 @@ def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] |
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
-    """`[N]`, or `[N, K]` of a column of lists."""
+    """`[N]`, or `[N, K]` of a column of lists; NaN where there is none."""
     if not pa.types.is_fixed_size_list(column.type):
         return column.to_numpy()
-    return column.combine_chunks().flatten().to_numpy().reshape(-1, column.type.list_size)
+    x = np.full((len(column), column.type.list_size), np.nan, np.float32)
+    x[column.is_valid().to_numpy()] = column.combine_chunks().flatten().to_numpy().reshape(-1, x.shape[1])
+    return x
 
 
 def learning_band(curves: Curves, learners: np.ndarray | None = None) -> Band | None:
