@@ -16,7 +16,8 @@ def names() -> list[str]:
 def index() -> str:
     """In Markdown, of the experiments that have a record: a table with thumbnails, then a section each."""
     known = [name for name in names() if (ROOT / name / "result.json").exists()]
-    lines = ["| | question and answer | minutes |", "| --- | --- | --- |"]
+    # Images yield to text: only words that cannot be broken keep a column as wide as they are.
+    lines = [f"| {'&nbsp;' * 45} | question and answer | minutes |", "| --- | --- | --- |"]
     sections = []
     for name in known:
         result = json.loads((ROOT / name / "result.json").read_text())
