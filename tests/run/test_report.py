@@ -210,6 +210,7 @@ def test_the_histogram_of_ratios_is_a_mean_over_learners_by_bin_and_row(finished
     shares[:, :, 9], shares[:, 0, 18] = 1.0, 0.001
     shares[0, 2] = 7.0
     given = curves(**{"ratio/histogram": shares})._replace(alive=np.array([True, True, False]))
+    assert off_policy(given._replace(alive=np.zeros(3, bool)), {}).figures == []
     (figure,) = off_policy(given, {}).figures
     (drawn,) = figures_in(figure)
     (trace,) = drawn["data"]

@@ -69,7 +69,7 @@ def off_policy(curves: Curves, hyper: dict[str, Any]) -> Panels:
     for title, names in TOGETHER.items():
         found = {names[name]: left.pop(name) for name in names if name in left}
         _several(panels, title, _merged(found), curves, hyper)
-    if _HISTOGRAM in curves.columns:
+    if _HISTOGRAM in curves.columns and curves.alive.any():
         panels.figures.insert(1, _histogram(curves))
     _each(panels, left, curves, hyper)
     return panels

@@ -232,7 +232,7 @@ def shares(
         [trace],
         x=STEPS,
         y=unit,
-        height=320,
+        height=290,
         title=title,
         note=note,
         layout={"yaxis": axis, "xaxis": {"showgrid": False}},
