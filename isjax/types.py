@@ -22,7 +22,7 @@ Tree: TypeAlias = Any
 Device: TypeAlias = Any
 """What `jax.devices()` lists; type checkers take `jax.Device` for a variable."""
 Metrics: TypeAlias = dict[str, jax.Array]
-"""Named numbers of shape `[]`."""
+"""Named numbers of shape `[]`; a histogram is `[K]`."""
 
 
 class Unroll(NamedTuple):
