@@ -227,7 +227,7 @@ def shares(
         "zmax": 0,
         "colorbar": bar | {"outlinewidth": 0, "len": 1},
     }
-    axis = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "showgrid": False, "zeroline": False}
+    axis = {"tickvals": list(ticks), "ticktext": list(ticks.values()), "tickfont": {"size": 11}}
     return figure(
         [trace],
         x=STEPS,
@@ -235,7 +235,7 @@ def shares(
         height=290,
         title=title,
         note=note,
-        layout={"yaxis": axis, "xaxis": {"showgrid": False}},
+        layout={"yaxis": axis | {"showgrid": False, "zeroline": False}, "xaxis": {"showgrid": False}},
     )
 
 
