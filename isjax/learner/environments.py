@@ -114,9 +114,9 @@ def _seaquest_room() -> Iterator[None]:
 
 
 class _Seaquest(seaquest.MinSeaquest):
-    """gymnax's game, the same numbers for a fifth of the time: 32 places a kind, and not 100, of each with each.
+    """gymnax's game with places for 32 of a kind, not 100: the same numbers, and a step takes a fifth of the time.
 
-    They are enough by its default parameters. At the hardest, one fish or submarine comes a step and crosses ten
+    Default parameters never need more. At the hardest, one fish or submarine comes a step and crosses ten
     fields at three steps each: 31 at once. A submarine has one bullet in the air, and divers and own bullets are few.
     """
 

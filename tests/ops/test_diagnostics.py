@@ -133,9 +133,9 @@ def test_the_histogram_counts_the_valid_ratios_of_each_bin(x64, log_rho, valid, 
     hypothesis.assume(valid.any())
     log_rho = scale * log_rho
     found = ops.ratio_histogram(np.where(valid, log_rho, np.nan), is_valid=valid)
-    rho = np.exp(log_rho[valid])
-    bounds = [0.0, *ops.RATIO_EDGES, np.inf]
-    expected = [np.mean((rho > low) & (rho <= high)) for low, high in itertools.pairwise(bounds)]
+    counted = log_rho[valid]
+    bounds = [-np.inf, *np.log(ops.RATIO_EDGES), np.inf]
+    expected = [np.mean((counted > low) & (counted <= high)) for low, high in itertools.pairwise(bounds)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
