@@ -28,17 +28,16 @@ NAMES = (
 
 def renew_tables(names: list[str]) -> None:
     """Writes the tables of records that exist, what the README claims first, and what accelerators did."""
-    sys.path.insert(0, str(HERE))
-    from accelerators import tables
-    from harness import GUIDE, RESULTS
-    from readme import README, write_table
+    from benchmarks.accelerators import tables
+    from benchmarks.harness import GUIDE, RESULTS
+    from benchmarks.readme import README, write_table
 
     for name in names:
         for kind, text in tables(RESULTS, name).items():
             in_guide = kind == "guide_table" or name == "floor"
             write_table(name, text, GUIDE if in_guide else README)
-    importlib.import_module("claim").main()
-    importlib.import_module("accelerators").main()
+    importlib.import_module("benchmarks.claim").main()
+    importlib.import_module("benchmarks.accelerators").main()
 
 
 def main() -> int:
@@ -59,8 +58,8 @@ def main() -> int:
     failed = []
     for name in names:
         print(f"== {name}", flush=True)
-        command = [sys.executable, str(HERE / f"{name}.py"), *(["--quick"] if given.quick else [])]
-        if subprocess.run(command, check=False).returncode:
+        command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if given.quick else [])]
+        if subprocess.run(command, cwd=HERE.parent, check=False).returncode:
             failed.append(name)
     if not given.quick:
         renew_tables([])

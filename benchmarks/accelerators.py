@@ -7,9 +7,8 @@ benchmarks/README.md one table of how populations fare. `isjax bench --tables` r
 import importlib
 from pathlib import Path
 
-from harness import GUIDE, RESULTS, read
-from readme import rows, write_table
-
+from benchmarks.harness import GUIDE, RESULTS, read
+from benchmarks.readme import rows, write_table
 from isjax.learner.defaults import defaults
 
 NAMES = ("ops", "floor", "population", "ppo", "peers", "time_to_return")
@@ -29,7 +28,7 @@ def populations() -> list[dict]:
 
 def tables(folder: Path, name: str) -> dict[str, str]:
     """The tables of one record, by the functions that make them; none if there is no record."""
-    module, record = importlib.import_module(name), folder / f"{name}.json"
+    module, record = importlib.import_module(f"benchmarks.{name}"), folder / f"{name}.json"
     kinds = [kind for kind in ("table", "guide_table") if hasattr(module, kind)] if record.exists() else []
     return {kind: getattr(module, kind)(read(record)) for kind in kinds}
 

@@ -1,6 +1,6 @@
 """What each algorithm reaches with its defaults: 16 learners on CartPole-v1, and a memory where one is needed.
 
-`python benchmarks/algorithms.py` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
+`python -m benchmarks.algorithms` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
 the table in README.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME` renews the
 records whose command names that.
 """
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from defaults import run
-from harness import RESULTS as FOLDER
-from harness import publish, read
-from readme import README, rows
 
+from benchmarks.defaults import run
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import publish, read
+from benchmarks.readme import README, rows
 from isjax.learner.objectives import ALGORITHMS
 
 RESULTS = FOLDER / "algorithms.json"

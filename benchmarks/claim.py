@@ -1,12 +1,13 @@
-"""What the README claims first, and its figure, from the records: `python benchmarks/claim.py` measures nothing."""
+"""What the README claims first, and its figure, from the records: `python -m benchmarks.claim` measures nothing."""
 
-from accelerators import populations
-from harness import RESULTS as FOLDER
-from harness import read
 from matplotlib.figure import Figure
-from population import RESULTS as POPULATION
-from readme import README, write_table
-from time_to_return import RESULTS as TIME_TO_RETURN
+
+from benchmarks.accelerators import populations
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import read
+from benchmarks.population import RESULTS as POPULATION
+from benchmarks.readme import README, write_table
+from benchmarks.time_to_return import RESULTS as TIME_TO_RETURN
 
 COLORS = {"isjax": "#0072b2", "rejax": "#d55e00"}
 

@@ -1,6 +1,6 @@
 """What the defaults reach: `isjax train` on one environment of each kind, as a user would call it.
 
-`python benchmarks/defaults.py` takes about ten minutes on two cores, writes `results/defaults.json` and renews
+`python -m benchmarks.defaults` takes about ten minutes on two cores, writes `results/defaults.json` and renews
 the table in README.md; `--quick` trains for a hundredth of the steps and writes nowhere.
 """
 
@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness import RESULTS as FOLDER
-from harness import commit, publish
-from readme import README, rows
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import commit, publish
+from benchmarks.readme import README, rows
 
 RESULTS = FOLDER / "defaults.json"
 

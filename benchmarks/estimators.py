@@ -1,6 +1,6 @@
 """All off-policy estimators of one large log, each with a bootstrap of 1,000 resamples, against a loop in NumPy.
 
-`python benchmarks/estimators.py` takes about three minutes on two cores and writes `results/estimators.json`.
+`python -m benchmarks.estimators` takes about three minutes on two cores and writes `results/estimators.json`.
 The log has 100,000 episodes of 100 steps, with a model's values. The rival is what one would write with NumPy: for
 each estimator and each resample, gather the episodes drawn and evaluate the definition on whole arrays, log-products
 being computed once beforehand. It runs a few resamples and is scaled to 1,000, since all of them would take hours.
@@ -15,9 +15,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import RESULTS as FOLDER
-from harness import provenance, publish, seconds
 
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import provenance, publish, seconds
 from isjax.ope.evaluation import evaluate_log
 from isjax.types import LoggedEpisodes
 

@@ -1,6 +1,6 @@
 """How near an update comes to its floor: its environment steps, forward passes and gradient, each measured alone.
 
-`python benchmarks/floor.py` takes about four minutes on two cores, writes `results/floor.json` and renews its table in
+`python -m benchmarks.floor` takes about four minutes on two cores, writes `results/floor.json` and renews its table in
 benchmarks/README.md; `--quick` measures one small case and writes nowhere.
 Parts, for the same learners, batched and spread over the cores as a population is, 16 of them on a CPU and 1,024 on an
 accelerator:
@@ -21,10 +21,10 @@ if __name__ == "__main__":  # before gymnax, which computes on import
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import jax.numpy as jnp
-from harness import GUIDE, compiled, in_turn, on_accelerator, provenance, publish, seconds, spread
-from harness import RESULTS as FOLDER
-from readme import rows
 
+from benchmarks.harness import GUIDE, compiled, in_turn, on_accelerator, provenance, publish, seconds, spread
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.readme import rows
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
 from isjax.learner.learner import LearnerState, _Program, make_agent

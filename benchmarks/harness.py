@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from readme import write_table
 
+from benchmarks.readme import write_table
 from isjax.run.store import device_name, versions
 
 HERE = Path(__file__).parent

@@ -1,6 +1,6 @@
 """V-trace, Retrace, GAE and their one recurrence on `[T, B]`: against rlax under `vmap`, and scan against associative.
 
-`python benchmarks/ops.py` takes about four minutes on two cores, writes `results/ops.json` and renews its tables in
+`python -m benchmarks.ops` takes about four minutes on two cores, writes `results/ops.json` and renews its tables in
 README.md and in benchmarks/README.md; `--quick` measures two small shapes, checks that rivals agree, and writes
 nowhere. What is compared is the form that is the default on this device, the scan on a CPU.
 All get the same arrays, whole on the device: log-ratios, as an agent has them, of which rlax's V-trace takes `exp`
@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rlax
-from harness import (
+
+from benchmarks.harness import (
     GUIDE,
     ceilings,
     compiled,
@@ -32,9 +33,8 @@ from harness import (
     spread,
     work,
 )
-from harness import RESULTS as FOLDER
-from readme import README, rows
-
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.readme import README, rows
 from isjax import ops
 
 RESULTS = FOLDER / "ops.json"

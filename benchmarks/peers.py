@@ -1,6 +1,6 @@
 """Steps per second here and in other libraries: with equal settings, and defaults against defaults.
 
-`python benchmarks/peers.py` takes about fifteen minutes on two cores, more when it installs the peers, writes
+`python -m benchmarks.peers` takes about fifteen minutes on two cores, more when it installs the peers, writes
 `results/peers.json` and renews its table in README.md; `--only WORD` renews the rows that contain it, `--quick` tries
 one out and writes nowhere. Peers are installed, pinned, into environments of their own below `--environments`: Rejax,
 Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`, a copy of its ppo.py.
@@ -26,12 +26,12 @@ if __name__ == "__main__":  # before gymnax, which computes on import
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 import jax.numpy as jnp
-from harness import RESULTS as FOLDER
-from harness import on_accelerator, place, provenance, publish, read, spread
-from readme import README, rows
-from time_to_return import PUBLISHED, TASKS
-from workers import ENVIRONMENTS, Worker
 
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import on_accelerator, place, provenance, publish, read, spread
+from benchmarks.readme import README, rows
+from benchmarks.time_to_return import PUBLISHED, TASKS
+from benchmarks.workers import ENVIRONMENTS, Worker
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population

@@ -1,6 +1,6 @@
 """How training scales with the number of learners: compile seconds, steps per second, memory, with defaults.
 
-`python benchmarks/population.py` takes about four minutes on two cores and writes `results/population.json` and
+`python -m benchmarks.population` takes about four minutes on two cores and writes `results/population.json` and
 its table in README.md. On an accelerator Breakout is measured too, and larger numbers of learners.
 Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
 """
@@ -18,8 +18,9 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 
 import jax.numpy as jnp
 import numpy as np
-from harness import RESULTS as FOLDER
-from harness import (
+
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import (
     Work,
     ceilings,
     compiled,
@@ -32,8 +33,7 @@ from harness import (
     spread,
     work,
 )
-from readme import README, rows
-
+from benchmarks.readme import README, rows
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population

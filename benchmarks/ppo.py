@@ -1,6 +1,6 @@
 """PPO here against Rejax's PPO, settings equal, on CartPole-v1: steps per second and the return that they reach.
 
-`python benchmarks/ppo.py` takes about ten minutes on two cores and writes `results/ppo.json`. Rejax is installed,
+`python -m benchmarks.ppo` takes about ten minutes on two cores and writes `results/ppo.json`. Rejax is installed,
 pinned, into an environment of its own below `--environments`; the two take turns in one run. `--quick` writes
 nowhere.
 Equal: 4 environments × 128 steps, 4 epochs × 4 minibatches of shuffled rows, two 64×64 tanh towers, Adam with a
@@ -22,11 +22,11 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 
 import jax.numpy as jnp
 import numpy as np
-from harness import RESULTS as FOLDER
-from harness import provenance, publish, ratio, spread
-from readme import README, rows
-from workers import ENVIRONMENTS, Worker, pins
 
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import provenance, publish, ratio, spread
+from benchmarks.readme import README, rows
+from benchmarks.workers import ENVIRONMENTS, Worker, pins
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
 from isjax.stats import bootstrap_interval, interquartile_mean

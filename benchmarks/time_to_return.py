@@ -1,6 +1,6 @@
 """Seconds until an environment is learned: isjax's defaults against Rejax's PPO at the best settings known for it.
 
-`python benchmarks/time_to_return.py` takes about half an hour on two cores, most of it on Breakout, writes
+`python -m benchmarks.time_to_return` takes about half an hour on two cores, most of it on Breakout, writes
 `results/time_to_return.json` and renews its table in README.md; `--env` renews one environment, `--quick` tries it out
 and writes nowhere.
 Learned: the interquartile mean over 16 learners of their mean return reaches the goal and stays there for three
@@ -29,11 +29,11 @@ if __name__ == "__main__":  # before gymnax, which computes on import
 
 import jax.numpy as jnp
 import numpy as np
-from harness import RESULTS as FOLDER
-from harness import place, provenance, publish, ratio, read, spread
-from readme import README, rows
-from workers import ENVIRONMENTS, Worker, pins
 
+from benchmarks.harness import RESULTS as FOLDER
+from benchmarks.harness import place, provenance, publish, ratio, read, spread
+from benchmarks.readme import README, rows
+from benchmarks.workers import ENVIRONMENTS, Worker, pins
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population

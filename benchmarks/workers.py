@@ -1,7 +1,7 @@
 """Peers, each in an environment of its own: what is installed there, and a process that answers questions.
 
-A worker is a script of `peers/`. It gets its settings as JSON in its first argument and answers each line of JSON on
-stdin with one on stdout, starting with a line of its own once it is ready.
+A worker is a script of `peer_workers/`. It gets its settings as JSON in its first argument and answers each line of
+JSON on stdin with one on stdout, starting with a line of its own once it is ready.
 """
 
 import importlib.metadata
@@ -56,10 +56,10 @@ def python_of(environment: str, folder: Path = ENVIRONMENTS) -> Path:
 
 
 class Worker:
-    """A script of `peers/`, running in its environment."""
+    """A script of `peer_workers/`, running in its environment."""
 
     def __init__(self, script: str, environment: str, settings: dict[str, Any], folder: Path = ENVIRONMENTS) -> None:
-        command = [str(python_of(environment, folder)), str(ROOT / "peers" / script), json.dumps(settings)]
+        command = [str(python_of(environment, folder)), str(ROOT / "peer_workers" / script), json.dumps(settings)]
         quiet = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}  # nothing of ours in there
         quiet["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the device is shared with us
         self.process = subprocess.Popen(

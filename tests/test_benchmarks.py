@@ -14,17 +14,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 
 from tests.peers import rlax  # isort: skip  # before the benchmarks import it, since it warns
 
-import accelerators
-import floor
-import harness
-import ops as ops_benchmark
-import peers
-import readme
-import time_to_return
+from benchmarks import accelerators, floor, harness, peers, readme, time_to_return
+from benchmarks import ops as ops_benchmark
 
 assert rlax
 
@@ -159,7 +153,7 @@ def test_in_a_race_who_trained_for_less_time_goes_on(capsys):
 def test_tables_of_the_readme_are_those_of_their_records(module):
     text = (ROOT / "README.md").read_text()
     result = json.loads(module.RESULTS.read_text())
-    assert readme.with_table(text, module.__name__, module.table(result)) == text
+    assert readme.with_table(text, module.RESULTS.stem, module.table(result)) == text
 
 
 @pytest.mark.parametrize(("name", "table"), [("ops", ops_benchmark.guide_table), ("floor", floor.table)])

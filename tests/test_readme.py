@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +11,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-sys.path.insert(0, str(ROOT / "benchmarks"))
 
-import accelerators
-import algorithms as algorithms_benchmark
-import claim as claim_of_records
-import defaults as defaults_benchmark
-import population as population_benchmark
-import ppo as ppo_benchmark
-import readme
-import time_to_return as race_benchmark
-
+from benchmarks import accelerators, readme
+from benchmarks import algorithms as algorithms_benchmark
+from benchmarks import claim as claim_of_records
+from benchmarks import defaults as defaults_benchmark
+from benchmarks import population as population_benchmark
+from benchmarks import ppo as ppo_benchmark
+from benchmarks import time_to_return as race_benchmark
 from isjax import cli
 from isjax.run.table import rows
 

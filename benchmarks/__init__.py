@@ -1,0 +1,1 @@
+"""Speed, measured: a file a benchmark, its records in `results/`. `python -m benchmarks` runs them."""
