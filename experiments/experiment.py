@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import index
 from isjax.run.store import read_json, versions, write_json
 from isjax.stats import bootstrap_interval, interquartile_mean
-
-SVG = {"svg.hashsalt": "isjax", "svg.fonttype": "none"}
 
 
 class Experiment(NamedTuple):
@@ -65,10 +62,8 @@ def run(experiment: Experiment, description: str | None) -> None:
 
 
 def save(figure: Figure, folder: Path) -> None:
-    """As PNG and SVG, the same bytes for the same numbers."""
-    with matplotlib.rc_context(SVG):
-        figure.savefig(folder / "figure.svg", metadata={"Date": None})
-        figure.savefig(folder / "figure.png", dpi=150)
+    """As a PNG, the same bytes for the same numbers."""
+    figure.savefig(folder / "figure.png", dpi=150)
 
 
 def mean(x: jax.Array) -> jax.Array:

@@ -44,12 +44,11 @@ def between(found, place, value, slack=0.5):
 
 
 @EACH
-def test_every_folder_holds_record_and_figures(folder):
+def test_every_folder_holds_record_and_figure(folder):
     result = record(folder.name)
     assert set(result) >= {"question", "answer", "minutes", "versions"}
     assert any("seed" in name for name in result)
     assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (folder / "figure.svg").read_text()
     assert re.search(r"\d", result["answer"]), "an answer has numbers"
 
 
