@@ -17,6 +17,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import pytest
+from jax import experimental
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -24,5 +25,6 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.fixture
 def x64():
     """float64 for the length of one test, for comparisons with oracles in NumPy."""
-    with jax.enable_x64(True):
+    switch = jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64  # before jax 0.8
+    with switch(True):
         yield
