@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from isjax._checks import check_fraction, series
 from isjax.ops.ratios import MAX_LOG_RATIO, clipped_ratio, product_of_ratios
-from isjax.ops.recurrence import backward_affine, backward_rows
+from isjax.ops.recurrence import backward_affine, backward_rows, scaled
 from isjax.ops.returns import Trace, decay
 from isjax.types import Flags, Scalar, Series
 
@@ -239,7 +239,7 @@ def _correct(
 
     def affine(row: tuple[Series, Series, Series, Series, Trace]) -> tuple[Series, Series]:
         q_tm1, v_t, r_t, x_t, trace = row
-        return trace.decay * factor(x_t), r_t + trace.discount_t * v_t - q_tm1
+        return trace.decay * factor(x_t), r_t + scaled(trace.discount_t, v_t) - q_tm1
 
     moving = (q_tm1, v_t, r_t, x_t, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
     return backward_rows(moving, affine, lambda row, x, x_next: row[0] + x, associative=associative)
