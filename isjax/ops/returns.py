@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from isjax._checks import along_time, check_flags, check_fraction, check_same_shape, series
+from isjax._checks import along_time, check_count, check_flags, check_fraction, check_same_shape, series
 from isjax.ops.ratios import clipped_ratio
 from isjax.ops.recurrence import backward_affine, backward_rows, scaled
 from isjax.types import Flags, Scalar, Series
@@ -64,8 +64,7 @@ def n_step_off_policy(
     >>> n_step_off_policy(x, x, x, 0.5 * x, n=2)
     NStep(return_tm1=Array([3., 3., 2.], dtype=float32), log_weight_tm1=Array([1. , 1. , 0.5], dtype=float32))
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but it is {n}.")
+    check_count(n=n)
     if kind not in RATIOS_OF_KIND:
         raise ValueError(f"kind must be one of {', '.join(RATIOS_OF_KIND)}, but it is {kind!r}.")
     v_t, r_t, discount_t, log_rho_tm1 = series(
@@ -117,7 +116,7 @@ def per_decision_control_variate(
         v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
     rho = clipped_ratio(log_rho_tm1, jnp.inf)
-    gain = rho * decay(discount_t, lambda_, same_episode_t, is_valid_t)
+    gain = scaled(decay(discount_t, lambda_, same_episode_t, is_valid_t), rho)
     return v_tm1 + backward_affine(gain, rho * (r_t + scaled(discount_t, v_t) - v_tm1), associative=associative)
 
 
@@ -216,7 +215,11 @@ class Trace(NamedTuple):
     @property
     def decay(self) -> Series:
         """`γ λ`, and 0 where an episode or the data ended."""
-        gain = self.discount_t * self.lambda_
+        return self.gain(1.0)
+
+    def gain(self, factor: Scalar | Series) -> Series:
+        """`γ λ · factor`, and 0 where an episode or the data ended, whatever the factor is there."""
+        gain = self.discount_t * self.lambda_ * factor
         for passes in (self.same_episode_t, self.is_valid_t):
             gain = gain if passes is None else jnp.where(passes, gain, 0.0)
         return gain

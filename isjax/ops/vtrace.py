@@ -150,7 +150,7 @@ def _correct(
     one_bound = all(isinstance(clip, int | float) for clip in clips) and len(set(clips)) == 1
 
     def affine(row: _Rows) -> tuple[Series, Series]:
-        gain = row.trace.decay * ratio(row.log_rho_tm1, clip_c)
+        gain = row.trace.gain(ratio(row.log_rho_tm1, clip_c))
         return gain, ratio(row.log_rho_tm1, clip_rho) * (row.q_t - row.v_tm1)
 
     def result(row: _Rows, correction: Series, correction_next: Series) -> VTrace:
