@@ -1,9 +1,12 @@
 """The only code that raises about the shapes and dtypes of arrays, and that settles their precision."""
 
+from collections.abc import Callable
+from numbers import Integral, Number, Real
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def describe(**arrays: Any) -> str:
@@ -28,29 +31,55 @@ def check_time_axis(**arrays: Any) -> None:
 def check_flags(**arrays: Any) -> None:
     """Raises `TypeError` for an array that is not boolean. `None` counts as absent."""
     for name, x in arrays.items():
-        if x is not None and jnp.result_type(x) != jnp.bool_:
-            raise TypeError(f"{name} must be boolean, but its dtype is {jnp.result_type(x)}.")
+        if x is not None and _dtype(name, x) != jnp.bool_:
+            raise TypeError(f"{name} must be boolean, but its dtype is {_dtype(name, x)}.")
 
 
 def check_integer(**arrays: Any) -> None:
     """Raises `TypeError` for an array that does not hold integers."""
     for name, x in arrays.items():
-        if not jnp.issubdtype(jnp.result_type(x), jnp.integer):
-            raise TypeError(f"{name} must hold integers, but its dtype is {jnp.result_type(x)}.")
+        if not jnp.issubdtype(_dtype(name, x), jnp.integer):
+            raise TypeError(f"{name} must hold integers, but its dtype is {_dtype(name, x)}.")
+
+
+def check_count(**numbers: Any) -> None:
+    """Raises for what is no integer of at least 1."""
+    for name, x in numbers.items():
+        if not isinstance(x, Integral):
+            raise TypeError(f"{name} must be an integer, but it is {x!r}.")
+        if x < 1:
+            raise ValueError(f"{name} must be at least 1, but it is {x}.")
 
 
 def check_positive(**numbers: Any) -> None:
-    """Raises `ValueError` for a Python number that is not above zero; traced values pass unseen."""
+    """Raises unless each is a scalar above zero; `None` counts as absent, and values in JAX's arrays pass unseen."""
     for name, x in numbers.items():
-        if isinstance(x, int | float) and not x > 0:
-            raise ValueError(f"{name} must be greater than 0, but it is {x}.")
+        if x is not None:
+            _check_values(name, x, lambda x: x > 0, "be greater than 0")
+            if jnp.ndim(x):
+                raise ValueError(f"{name} must be a scalar, but its shape is {list(jnp.shape(x))}.")
 
 
 def check_fraction(**numbers: Any) -> None:
-    """Raises `ValueError` for a Python number outside [0, 1]; traced values pass unseen."""
+    """Raises unless each is a number in [0, 1], or an array of such; values in JAX's arrays pass unseen."""
     for name, x in numbers.items():
-        if isinstance(x, int | float) and not 0 <= x <= 1:
-            raise ValueError(f"{name} must lie in [0, 1], but it is {x}.")
+        _check_values(name, x, lambda x: (x >= 0) & (x <= 1), "lie in [0, 1]")
+
+
+def _check_values(name: str, x: Any, is_right: Callable[[np.ndarray], np.ndarray], allowed: str) -> None:
+    if isinstance(x, Real | np.ndarray):
+        wrong = np.ravel(x)[~is_right(np.ravel(x))]
+        if wrong.size:
+            raise ValueError(f"{name} must {allowed}, but it is {wrong[0]}.")
+    elif not isinstance(x, jax.Array):
+        raise TypeError(f"{name} must be a number, but it is a {type(x).__name__}.")
+
+
+def _dtype(name: str, x: Any) -> Any:
+    """The dtype of an array or a number; raises `TypeError` for anything else."""
+    if not (isinstance(x, Number) or hasattr(x, "dtype")):
+        raise TypeError(f"{name} must be an array, but it is a {type(x).__name__}.")
+    return getattr(x, "dtype", None) or jnp.result_type(x)
 
 
 def precise(**arrays: Any) -> tuple[jax.Array, ...]:
@@ -59,8 +88,8 @@ def precise(**arrays: Any) -> tuple[jax.Array, ...]:
     Raises `TypeError` for an array that is not floating.
     """
     for name, x in arrays.items():
-        if not jnp.issubdtype(jnp.result_type(x), jnp.floating):
-            raise TypeError(f"{name} must be floating, but its dtype is {jnp.result_type(x)}.")
+        if not jnp.issubdtype(_dtype(name, x), jnp.floating):
+            raise TypeError(f"{name} must be floating, but its dtype is {_dtype(name, x)}.")
     return tuple(jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32)) for x in arrays.values())
 
 
@@ -69,6 +98,8 @@ def series(*, is_valid_t: Any = None, **arrays: Any) -> tuple[jax.Array, ...]:
 
     With `is_valid_t`, padded rows become zeros, so that neither a value nor a gradient sees what stood there.
     """
+    for name, x in arrays.items():
+        _dtype(name, x)
     check_same_shape(**arrays, is_valid_t=is_valid_t)
     check_time_axis(**arrays)
     check_flags(is_valid_t=is_valid_t)

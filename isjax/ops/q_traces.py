@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from isjax._checks import check_fraction, series
 from isjax.ops.ratios import MAX_LOG_RATIO, clipped_ratio, product_of_ratios
-from isjax.ops.recurrence import backward_affine, backward_rows
+from isjax.ops.recurrence import backward_affine, backward_rows, scaled
 from isjax.ops.returns import Trace, decay
 from isjax.types import Flags, Scalar, Series
 
@@ -121,7 +121,8 @@ def tree_backup(
     *rows, log_pi_tm1 = series(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_pi_tm1=log_pi_tm1, is_valid_t=is_valid_t
     )
-    return _correct(rows, log_pi_tm1, jnp.exp, same_episode_t, is_valid_t, lambda_, associative)
+    factor = functools.partial(clipped_ratio, clip=jnp.inf)
+    return _correct(rows, log_pi_tm1, factor, same_episode_t, is_valid_t, lambda_, associative)
 
 
 def q_lambda(
@@ -210,16 +211,21 @@ def rbis(
         q_tm1=q_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
     gain = decay(discount_t, 1.0, same_episode_t, is_valid_t)
-    td = r_t + discount_t * v_t - q_tm1
-    log_product = product_of_ratios(jnp.clip(log_rho_tm1, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+    td = r_t + scaled(discount_t, v_t) - q_tm1
+    goes_on = gain != 0
+    log_product = product_of_ratios(jnp.clip(log_rho_tm1, -MAX_LOG_RATIO, MAX_LOG_RATIO), same_episode_t=goes_on)
     log_lambda = jnp.log(jnp.maximum(jnp.asarray(lambda_, td.dtype), math.exp(-MAX_LOG_RATIO)))
     row = jnp.arange(len(td)).reshape((-1,) + (1,) * (td.ndim - 1))
 
+    episode = jnp.cumsum(jnp.concatenate([jnp.zeros_like(goes_on[:1]), ~goes_on[:-1]]), axis=0)
+
     def correction(start: jax.Array) -> jax.Array:
         # β_{s,t} is the least of λ^{k−s} ρ_{k+1:t} over s ≤ k ≤ t: at k the bound held for the last time.
-        log_bound = jnp.where(row >= start, (row - start) * log_lambda - log_product, jnp.inf)
-        log_beta = jnp.where(row >= start, log_product + jax.lax.cummin(log_bound, axis=0), -jnp.inf)
-        return backward_affine(gain, jnp.exp(log_beta) * td)[start]
+        counts = (row >= start) & (episode == episode[start][None])
+        log_rho = jnp.where(counts, log_product, 0.0)
+        log_bound = jnp.where(counts, (row - start) * log_lambda - log_rho, jnp.inf)
+        log_beta = jnp.where(counts, log_rho + jax.lax.cummin(log_bound, axis=0), -jnp.inf)
+        return backward_affine(gain, jnp.exp(log_beta) * jnp.where(counts, td, 0.0))[start]
 
     return q_tm1 + jax.lax.map(correction, jnp.arange(len(td)))
 
@@ -239,7 +245,7 @@ def _correct(
 
     def affine(row: tuple[Series, Series, Series, Series, Trace]) -> tuple[Series, Series]:
         q_tm1, v_t, r_t, x_t, trace = row
-        return trace.decay * factor(x_t), r_t + trace.discount_t * v_t - q_tm1
+        return scaled(trace.decay, factor(x_t)), r_t + scaled(trace.discount_t, v_t) - q_tm1
 
     moving = (q_tm1, v_t, r_t, x_t, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
     return backward_rows(moving, affine, lambda row, x, x_next: row[0] + x, associative=associative)

@@ -13,8 +13,8 @@ from isjax.types import Series, Tree
 def backward_affine(gain_t: Series, bias_t: Series, *, associative: bool | None = None) -> Series:
     """Solves `x_t = bias_t + gain_t · x_{t+1}` backwards in time, with `x_T = 0`.
 
-    Where a gain is zero, nothing of what comes later enters. A last state's value enters through the
-    last bias.
+    Where a gain is zero, nothing of what comes later enters, NaN and infinity included. A last state's value
+    enters through the last bias.
 
     Args:
       gain_t: `[T, *B]`.
@@ -70,7 +70,7 @@ def backward_rows(
     def step(x_next, moving):
         row = whole(moving)
         gain, bias = affine(row)
-        x = bias + gain * x_next
+        x = bias + scaled(gain, x_next)
         return x, result(row, x, x_next)
 
     moving = [x for x in leaves if x.ndim]
@@ -81,11 +81,34 @@ def backward_rows(
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), end, moving, reverse=True)[1]
 
 
+@jax.custom_jvp
+def scaled(factor: jax.Array, x: jax.Array) -> jax.Array:
+    """`factor · x`, and 0 where the factor is, whatever `x` is: what does not count may be NaN or infinite.
+
+    >>> scaled(jnp.array([0.0, 2.0]), jnp.array([jnp.nan, 3.0]))
+    Array([0., 6.], dtype=float32)
+    """
+    return factor * jnp.where(factor == 0, 0.0, x)
+
+
+@scaled.defjvp
+def _scaled_jvp(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> Any:
+    """A product's: at 0 the factor's derivative is still `x`, if that is a number; what was silenced has none."""
+    (factor, x), (factor_dot, x_dot) = primals, tangents
+    slope = jnp.where((factor == 0) & ~jnp.isfinite(x), 0.0, x)
+    return scaled(factor, x), slope * factor_dot + factor * jnp.where(factor == 0, 0.0, x_dot)
+
+
 def _compose(later: tuple[Series, Series], earlier: tuple[Series, Series]) -> tuple[Series, Series]:
     """Two affine maps in a row; a reversed `associative_scan` hands over the later one first.
 
-    Products of gains stay finite: one that overflowed beyond an episode's end would make NaN of the zero there.
+    Products of gains stay finite, since beyond an episode's end gradients see them, and do not vanish, since a gain
+    of 0 is an end. What passes through one that overflowed is infinite, as it is step by step.
     """
     (gain_later, bias_later), (gain, bias) = later, earlier
-    largest = jnp.finfo(gain.dtype).max
-    return jnp.clip(gain * gain_later, -largest, largest), bias + gain * bias_later
+    tiny, largest = jnp.finfo(gain.dtype).tiny, jnp.finfo(gain.dtype).max
+    product = scaled(gain, gain_later)
+    has_vanished = (jnp.abs(product) < tiny) & (gain != 0) & (gain_later != 0)
+    product = jnp.where(has_vanished, jnp.copysign(tiny, product), jnp.clip(product, -largest, largest))
+    carried = scaled(gain, bias_later)
+    return product, bias + jnp.where(jnp.abs(gain) == largest, carried * largest, carried)

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from isjax._checks import along_time, check_flags, check_fraction, check_same_shape, series
+from isjax._checks import along_time, check_count, check_flags, check_fraction, check_same_shape, series
 from isjax.ops.ratios import clipped_ratio
-from isjax.ops.recurrence import backward_affine, backward_rows
+from isjax.ops.recurrence import backward_affine, backward_rows, scaled
 from isjax.types import Flags, Scalar, Series
 
 RATIOS_OF_KIND = {"state": (0, 0), "sarsa": (1, 1), "expected_sarsa": (1, 0)}
@@ -64,8 +64,7 @@ def n_step_off_policy(
     >>> n_step_off_policy(x, x, x, 0.5 * x, n=2)
     NStep(return_tm1=Array([3., 3., 2.], dtype=float32), log_weight_tm1=Array([1. , 1. , 0.5], dtype=float32))
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but it is {n}.")
+    check_count(n=n)
     if kind not in RATIOS_OF_KIND:
         raise ValueError(f"kind must be one of {', '.join(RATIOS_OF_KIND)}, but it is {kind!r}.")
     v_t, r_t, discount_t, log_rho_tm1 = series(
@@ -79,7 +78,7 @@ def n_step_off_policy(
     place = place.reshape((-1,) + (1,) * v_t.ndim)
     follows = follows_t[index]
     within, goes_on = index[:n], follows[:n] & (place[:n] < n - 1)
-    bias = r_t[within] + jnp.where(goes_on, 0.0, discount_t[within] * v_t[within])
+    bias = r_t[within] + scaled(jnp.where(goes_on, 0.0, discount_t[within]), v_t[within])
     returns = backward_affine(jnp.where(goes_on, discount_t[within], 0.0), bias)[0]
     is_reached = jnp.concatenate([jnp.ones_like(follows[:1]), jnp.cumprod(follows[:-1], axis=0) > 0])
     log_weight = jnp.sum(log_rho_tm1[index], axis=0, where=is_reached & (place >= left_out))
@@ -117,8 +116,8 @@ def per_decision_control_variate(
         v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t
     )
     rho = clipped_ratio(log_rho_tm1, jnp.inf)
-    gain = rho * decay(discount_t, lambda_, same_episode_t, is_valid_t)
-    return v_tm1 + backward_affine(gain, rho * (r_t + discount_t * v_t - v_tm1), associative=associative)
+    gain = scaled(decay(discount_t, lambda_, same_episode_t, is_valid_t), rho)
+    return v_tm1 + backward_affine(gain, rho * (r_t + scaled(discount_t, v_t) - v_tm1), associative=associative)
 
 
 def lambda_returns(
@@ -159,7 +158,7 @@ def lambda_returns(
     """
     v_t, r_t, discount_t = series(v_t=v_t, r_t=r_t, discount_t=discount_t, is_valid_t=is_valid_t)
     gain = jnp.where(followed(same_episode_t, v_t, is_valid_t), decay(discount_t, lambda_), 0.0)
-    return backward_affine(gain, r_t + (discount_t - gain) * v_t, associative=associative)
+    return backward_affine(gain, r_t + scaled(discount_t - gain, v_t), associative=associative)
 
 
 def gae(
@@ -188,7 +187,7 @@ def gae(
 
     def affine(row: tuple[Series, Series, Series, Trace]) -> tuple[Series, Series]:
         v_tm1, v_t, r_t, trace = row
-        return trace.decay, r_t + trace.discount_t * v_t - v_tm1
+        return trace.decay, r_t + scaled(trace.discount_t, v_t) - v_tm1
 
     rows = (v_tm1, v_t, r_t, Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t))
     return backward_rows(rows, affine, lambda row, x, x_next: x, associative=associative)
@@ -216,7 +215,11 @@ class Trace(NamedTuple):
     @property
     def decay(self) -> Series:
         """`γ λ`, and 0 where an episode or the data ended."""
-        gain = self.discount_t * self.lambda_
+        return self.gain(1.0)
+
+    def gain(self, factor: Scalar | Series) -> Series:
+        """`γ λ · factor`, and 0 where an episode or the data ended, whatever the factor is there."""
+        gain = self.discount_t * self.lambda_ * factor
         for passes in (self.same_episode_t, self.is_valid_t):
             gain = gain if passes is None else jnp.where(passes, gain, 0.0)
         return gain

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from isjax._checks import check_fraction, check_positive, check_same_shape, series
 from isjax.ops.ratios import clipped_ratio
-from isjax.ops.recurrence import backward_rows
+from isjax.ops.recurrence import backward_rows, scaled
 from isjax.ops.returns import Trace
 from isjax.types import Flags, Scalar, Series
 
@@ -138,7 +138,7 @@ class _Rows(NamedTuple):
     @property
     def q_t(self) -> Series:
         """What the row's action is worth, by the value of the state actually reached."""
-        return self.r_t + self.trace.discount_t * self.v_t
+        return self.r_t + scaled(self.trace.discount_t, self.v_t)
 
 
 def _correct(
@@ -150,14 +150,14 @@ def _correct(
     one_bound = all(isinstance(clip, int | float) for clip in clips) and len(set(clips)) == 1
 
     def affine(row: _Rows) -> tuple[Series, Series]:
-        gain = row.trace.decay * ratio(row.log_rho_tm1, clip_c)
+        gain = row.trace.gain(ratio(row.log_rho_tm1, clip_c))
         return gain, ratio(row.log_rho_tm1, clip_rho) * (row.q_t - row.v_tm1)
 
     def result(row: _Rows, correction: Series, correction_next: Series) -> VTrace:
         if one_bound:
             return VTrace(row.v_tm1 + correction, correction)
         # The row sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next row's correction.
-        q_t = row.q_t + row.trace.decay * correction_next
+        q_t = row.q_t + scaled(row.trace.decay, correction_next)
         return VTrace(row.v_tm1 + correction, ratio(row.log_rho_tm1, clip_pg_rho) * (q_t - row.v_tm1))
 
     return backward_rows(rows, affine, result, associative=associative)

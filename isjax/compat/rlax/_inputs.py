@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from isjax._checks import check_integer, check_same_shape, check_time_axis, precise
 from isjax.ops.ratios import MAX_LOG_RATIO
-from isjax.types import Series
+from isjax.types import Flags, Series
 
 
 def saturated(ratio: jax.Array) -> jax.Array:
@@ -18,6 +18,11 @@ def saturated(ratio: jax.Array) -> jax.Array:
 def stopped(x: jax.Array, is_stopped: bool | jax.Array) -> jax.Array:
     """`x`, a constant to gradients where `is_stopped`, which may be traced."""
     return jnp.where(is_stopped, jax.lax.stop_gradient(x), x)
+
+
+def heard(x: jax.Array, matters: Flags) -> jax.Array:
+    """`x`, with 0 for what is no number where it does not matter."""
+    return jnp.where(jnp.isfinite(x) | matters, x, 0.0)
 
 
 def values_before_and_after(values: Series, v_t: Series | None, same_episode_t: object) -> tuple[Series, Series]:

@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_flags, check_same_shape, precise, series
-from isjax.compat.rlax._inputs import action_values, actions, saturated, stopped, taken, values_before_and_after
-from isjax.ops.q_traces import general_off_policy_q
-from isjax.ops.recurrence import backward_affine
+from isjax.compat.rlax._inputs import action_values, actions, heard, saturated, stopped, taken, values_before_and_after
+from isjax.ops.recurrence import backward_affine, scaled
 from isjax.ops.returns import decay, gae
 from isjax.types import Flags, Scalar, Series
 
@@ -56,8 +55,8 @@ def importance_corrected_td_errors(
     arrays = {"r_t": r_t, "discount_t": discount_t, "rho_tm1": rho_tm1, "values[:-1]": v_tm1, "v_t": v_t}
     r_t, discount_t, rho_tm1, v_tm1, v_t = series(**arrays)
     rho_tm1 = saturated(rho_tm1)
-    gain = rho_tm1 * decay(discount_t, lambda_, same_episode_t)
-    errors = backward_affine(gain, rho_tm1 * (r_t + discount_t * v_t - v_tm1))
+    gain = scaled(decay(discount_t, lambda_, same_episode_t), rho_tm1)
+    errors = backward_affine(gain, rho_tm1 * (r_t + scaled(discount_t, v_t) - v_tm1))
     return jnp.where(stop_target_gradients, jax.lax.stop_gradient(errors + v_tm1) - v_tm1, errors)
 
 
@@ -129,7 +128,7 @@ def general_off_policy_returns_from_action_values(
     q_t, pi_t = action_values(r_t, q_t=q_t, pi_t=pi_t)
     actions(r_t, a_t=a_t)
     check_same_shape(r_t=r_t, c_t=c_t)
-    q_a_t, v_t = taken(q_t, a_t), jnp.sum(pi_t * q_t, axis=-1)
+    q_a_t, v_t = taken(q_t, a_t), jnp.sum(scaled(pi_t, q_t), axis=-1)
     return general_off_policy_returns_from_q_and_v(
         q_a_t[:-1], v_t, r_t, discount_t, c_t[:-1], stop_target_gradients, same_episode_t=same_episode_t
     )
@@ -145,7 +144,7 @@ def general_off_policy_returns_from_q_and_v(
     *,
     same_episode_t: Flags | None = None,
 ) -> Series:
-    """Returns `G_t = r_t + γ (v_t + c_t (G_{t+1} − q_t))`, for any trace factor: `isjax.ops.general_off_policy_q`.
+    """Returns `G_t = r_t + γ (v_t + c_t (G_{t+1} − q_t))`, for any trace factor, as `isjax.ops.general_off_policy_q`.
 
     Munos et al. 2016, https://arxiv.org/abs/1606.02647. `c_t` is `ρ` for importance sampling, `λ` for Q(λ),
     `λ π(a|s)` for tree backup and `λ min(1, ρ)` for Retrace.
@@ -178,10 +177,10 @@ def general_off_policy_returns_from_q_and_v(
     check_same_shape(r_t=r_t, same_episode_t=same_episode_t)
     check_flags(same_episode_t=same_episode_t)
     q_t, c_t = precise(q_t=q_t, c_t=c_t)
-    if same_episode_t is not None:  # A factor of 0 ends the trace.
-        q_t, c_t = (jnp.where(same_episode_t[:-1], x, 0.0) for x in (q_t, c_t))
-    # The first action's own value and factor would cancel.
-    start = jnp.zeros_like(v_t[:1])
-    q_tm1, c_tm1 = (jnp.concatenate([start, x]) for x in (q_t, saturated(c_t)))
-    returns = general_off_policy_q(q_tm1, v_t, r_t, discount_t, c_tm1)
-    return stopped(returns, stop_target_gradients)
+    # Nothing follows the last row: a factor of 0 ends the trace.
+    q_t, c_t = (jnp.concatenate([x, jnp.zeros_like(v_t[:1])]) for x in (q_t, saturated(c_t)))
+    if same_episode_t is not None:
+        q_t, c_t = (jnp.where(same_episode_t, x, 0.0) for x in (q_t, c_t))
+    q_t, c_t = (heard(x, discount_t != 0) for x in (q_t, c_t))
+    bias = r_t + scaled(discount_t, v_t - scaled(c_t, q_t))
+    return stopped(backward_affine(scaled(discount_t, c_t), bias), stop_target_gradients)

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import along_time, check_flags, check_fraction, check_same_shape, precise, series
-from isjax.compat.rlax._inputs import action_values, actions, stopped, taken
+from isjax.compat.rlax._inputs import action_values, actions, heard, stopped, taken
 from isjax.compat.rlax.multistep import general_off_policy_returns_from_q_and_v
 from isjax.ops.ratios import clipped_ratio
+from isjax.ops.recurrence import scaled
+from isjax.ops.returns import followed
 from isjax.types import Flags, Scalar, Series
 
 
@@ -59,10 +61,12 @@ def retrace(
     """
     q_tm1, q_t, pi_t = action_values(r_t, q_tm1=q_tm1, q_t=q_t, pi_t=pi_t)
     actions(r_t, a_tm1=a_tm1, a_t=a_t)
-    r_t, mu_t = series(r_t=r_t, mu_t=mu_t)
+    r_t, discount_t, mu_t = series(r_t=r_t, discount_t=discount_t, mu_t=mu_t)
     check_fraction(lambda_=lambda_)
-    c_t = _ratio_up_to_one(taken(pi_t, a_t), mu_t + eps) * along_time(r_t, lambda_=lambda_)
-    v_t = jnp.sum(pi_t * q_t, axis=-1)
+    matters = followed(same_episode_t, r_t, None) & (discount_t != 0)
+    pi_a_t, mu_t = (heard(x, matters) for x in (taken(pi_t, a_t), mu_t))
+    c_t = _ratio_up_to_one(pi_a_t, mu_t + eps) * along_time(r_t, lambda_=lambda_)
+    v_t = jnp.sum(scaled(pi_t, q_t), axis=-1)
     target = general_off_policy_returns_from_q_and_v(
         taken(q_t, a_t)[:-1], v_t, r_t, discount_t, c_t[:-1], same_episode_t=same_episode_t
     )
@@ -111,7 +115,7 @@ def retrace_continuous(
     >>> retrace_continuous(one, one[:1], 2.0 * one, one, one, jnp.log(0.5 * one[:1]), 1.0)
     Array([3., 2.], dtype=float32)
     """
-    q_tm1, r_t = series(q_tm1=q_tm1, r_t=r_t)
+    q_tm1, r_t, discount_t = series(q_tm1=q_tm1, r_t=r_t, discount_t=discount_t)
     check_same_shape(**{"q_tm1[:-1]": q_tm1[:-1], "q_t": q_t, "log_rhos": log_rhos})
     check_same_shape(r_t=r_t, same_episode_t=same_episode_t)
     check_flags(same_episode_t=same_episode_t)
@@ -119,6 +123,7 @@ def retrace_continuous(
     (log_rhos,) = precise(log_rhos=log_rhos)
     if same_episode_t is not None:
         log_rhos = jnp.where(same_episode_t[:-1], log_rhos, 0.0)
+    log_rhos = heard(log_rhos, discount_t[:-1] != 0)
     c_t = clipped_ratio(log_rhos, 1.0) * along_time(log_rhos, lambda_=lambda_)
     target = general_off_policy_returns_from_q_and_v(q_t, v_t, r_t, discount_t, c_t, same_episode_t=same_episode_t)
     return stopped(target, stop_target_gradients) - q_tm1
@@ -126,6 +131,5 @@ def retrace_continuous(
 
 def _ratio_up_to_one(pi: Series, mu: Series) -> Series:
     """`min(1, π / μ)`, and 1 where both are 0; no quotient is formed that the bound would discard."""
-    is_below = (pi <= mu) & (mu > 0)
-    ratio = jnp.where(is_below, pi, 1.0) / jnp.where(is_below, mu, 1.0)
-    return jnp.minimum(1.0, ratio)
+    is_above = (pi > mu) | (mu == 0)
+    return jnp.where(is_above, 1.0, pi) / jnp.where(is_above, 1.0, mu)

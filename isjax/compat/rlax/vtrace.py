@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import along_time, check_flags, check_same_shape, series
-from isjax.compat.rlax._inputs import saturated
-from isjax.ops.recurrence import backward_affine
+from isjax.compat.rlax._inputs import heard, saturated
+from isjax.ops.recurrence import backward_affine, scaled
 from isjax.types import Flags, Scalar, Series
 
 __all__ = [
@@ -180,9 +180,12 @@ def leaky_vtrace_td_error_and_advantage(
     v_tm1, v_t, r_t, discount_t, rho_tm1 = series(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, rho_tm1=rho_tm1)
     check_same_shape(v_tm1=v_tm1, sample_mask=sample_mask, same_episode_t=same_episode_t)
     check_flags(sample_mask=sample_mask, same_episode_t=same_episode_t)
+    if sample_mask is not None:
+        rows = (v_tm1, v_t, r_t, discount_t, rho_tm1)
+        v_tm1, v_t, r_t, discount_t, rho_tm1 = (heard(x, sample_mask) for x in rows)
     lambda_ = along_time(v_tm1, lambda_=lambda_)
-    gain = discount_t * lambda_ * _leaky(rho_tm1, 1.0, alpha)
-    bias = _leaky(rho_tm1, clip_rho_threshold, alpha) * (r_t + discount_t * v_t - v_tm1)
+    gain = scaled(discount_t * lambda_, _leaky(rho_tm1, 1.0, alpha))
+    bias = _leaky(rho_tm1, clip_rho_threshold, alpha) * (r_t + scaled(discount_t, v_t) - v_tm1)
     if sample_mask is not None:
         gain = jnp.where(sample_mask, gain, 1.0)
         bias = jnp.where(sample_mask, bias, 0.0)
@@ -192,10 +195,11 @@ def leaky_vtrace_td_error_and_advantage(
     errors = jnp.where(stop_target_gradients, jax.lax.stop_gradient(errors + v_tm1) - v_tm1, errors)
 
     # λ v_{s+1} + (1 − λ) V(s_{s+1}): rlax reads both off the next row, which another episode may own.
-    bootstrap = lambda_ * _next_row(errors + v_tm1, v_t) + (1.0 - lambda_) * _next_row(v_tm1, v_t)
+    following = (_next_row(errors + v_tm1, v_t), _next_row(v_tm1, v_t))
     if same_episode_t is not None:
-        bootstrap = jnp.where(same_episode_t, bootstrap, v_t)
-    q_estimate = r_t + discount_t * bootstrap
+        following = tuple(jnp.where(same_episode_t, x, v_t) for x in following)
+    bootstrap = scaled(lambda_, following[0]) + scaled(1.0 - lambda_, following[1])
+    q_estimate = r_t + scaled(discount_t, bootstrap)
     pg_advantage = _leaky(rho_tm1, clip_pg_rho_threshold, alpha) * (q_estimate - v_tm1)
     return VTraceOutput(errors, pg_advantage, q_estimate)
 
