@@ -218,17 +218,17 @@ class Gaussian:
         if self.low is not None:
             bounds = self._bounds(action.dtype, action.ndim)
             if self.into == "tanh":
-                both = bounds.low + bounds.width * 0.5 * (jnp.tanh(action) + 1.0)
+                both = (jnp.tanh(action) + 1.0) * (bounds.width * 0.5) + bounds.low
                 action = self._by_side(both, self._open_ended(action), action)
             action = jnp.clip(action, bounds.lowest, bounds.highest)
         return action.reshape(action.shape[:-1] + self.shape)
 
     def _open_ended(self, action: jax.Array) -> tuple[jax.Array, jax.Array]:
         bounds = self._bounds(action.dtype, action.ndim)
-        return bounds.low + jax.nn.softplus(action), bounds.high - jax.nn.softplus(-action)
+        return jax.nn.softplus(action) + bounds.low, -jax.nn.softplus(-action) + bounds.high
 
     def _log_slope(self, action: jax.Array) -> jax.Array:
-        """log d/du of what `execute` makes of the sample u; 1 − tanh² so that no digits are lost at large |u|."""
+        """Logarithm of the slope of `execute`; 1 − tanh² in a form that does not lose digits at large |u|."""
         width = jnp.asarray(self._bounds(action.dtype, action.ndim).width)
         both = 2.0 * (jnp.log(2.0) - action - jax.nn.softplus(-2.0 * action)) + jnp.log(width / 2)
         return self._by_side(both, (-jax.nn.softplus(-action), -jax.nn.softplus(action)), jnp.zeros_like(action))

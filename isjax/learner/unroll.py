@@ -40,7 +40,7 @@ def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
-    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times at most."""
+    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times where one is guaranteed."""
     return -(-unroll_length // adapter.max_steps) if adapter.max_steps else unroll_length
 
 
@@ -105,7 +105,7 @@ def act(
         action = adapter.actions.sample(params, noise)
         fresh_now = choose_resets(config, fresh, t, end_count)
         after = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
-        # The slot that a cut would fill; the last one takes what a misdeclared limit would overrun.
+        # The slot that a cut would fill, if there can be one more.
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
         final = after.final_observation

@@ -211,7 +211,7 @@ def test_a_constant_dimension_counts_neither_in_probabilities_nor_in_entropy_and
 
 
 @pytest.mark.parametrize("into", ["tanh", "clip"])
-@pytest.mark.parametrize("low, high", [*BOXES.values(), (2.0, 2.0), (-1e18, 1e18), (0.0, 1e-44), (1e10, INF)])
+@pytest.mark.parametrize(("low", "high"), [*BOXES.values(), (2.0, 2.0), (-1e18, 1e18), (0.0, 1e-44), (1e10, INF)])
 def test_log_densities_and_their_gradients_are_finite_at_the_extremes(low, high, into):
     distribution = Gaussian((1,), (low,), (high,), into)
     policy = jnp.array([[0.0, 0.0], [30.0, -20.0], [-30.0, 9.0], [1e4, 0.0], [-1e4, -10.0]])[:, None]
@@ -226,7 +226,7 @@ def test_log_densities_and_their_gradients_are_finite_at_the_extremes(low, high,
     assert ((executed >= np.float32(low)) & (executed <= np.float32(high))).all()
 
 
-@pytest.mark.parametrize("low, high", [(1.0, -1.0), (np.nan, 1.0), (0.0, np.nan), (INF, INF), (-INF, -INF)])
+@pytest.mark.parametrize(("low", "high"), [(1.0, -1.0), (np.nan, 1.0), (0.0, np.nan), (INF, INF), (-INF, -INF)])
 def test_bounds_that_hold_no_number_are_refused(low, high):
     with pytest.raises(ValueError, match="low ≤ high, but in dimension 1 of 2 they are"):
         Gaussian((2,), (0.0, low), (1.0, high))

@@ -20,12 +20,14 @@ def _act(environment, config, unrolls=1, seed=0):
     return unroll, actors, finished
 
 
-@pytest.mark.parametrize("wrap", [lambda p: p, Duck])
-def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(wrap):
-    unroll, _, finished = _act(wrap(Probe(3, ends="truncated")), Config(num_envs=2, unroll_length=8))
+@pytest.mark.parametrize(("wrap", "slots"), [(lambda p: p, 3), (Duck, 8)])
+def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(wrap, slots):
+    """A slot for every row, unless the environment's class guarantees its limit."""
+    environment = wrap(Probe(3, ends="truncated"))
+    unroll, _, finished = _act(environment, Config(num_envs=2, unroll_length=8))
     np.testing.assert_array_equal(unroll.truncated_t[:, 0], [0, 0, 1, 0, 0, 1, 0, 0])
     assert not unroll.terminated_t.any()
-    assert unroll.cut_observation.shape[0] == cut_rows(adapt(Probe(3, ends="truncated")), 8) == 3
+    assert unroll.cut_observation.shape[0] == cut_rows(adapt(environment), 8) == slots
     for row in (2, 5):
         slot = unroll.cut_slot_t[row]
         cut = unroll.cut_observation[slot, jnp.arange(2)]
