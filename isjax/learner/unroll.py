@@ -10,6 +10,9 @@ from isjax.learner.config import Config
 from isjax.learner.environments import Adapter
 from isjax.types import Key, Tree, Unroll
 
+_FEW_RESETS = 8
+"""Among so many it is quicker to choose by selects than to gather."""
+
 
 class Actors(NamedTuple):
     """The environments of a learner between unrolls, and what is known of their running episodes."""
@@ -60,6 +63,8 @@ def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Arra
     turn = end_count % rows
 
     def choose(x: jax.Array) -> jax.Array:
+        if rows > _FEW_RESETS:
+            return x[turn, jnp.arange(turn.size)]
         chosen = x[0]
         for row in range(1, rows):
             chosen = jnp.where(expand(turn == row, chosen), x[row], chosen)
