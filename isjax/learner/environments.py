@@ -27,7 +27,7 @@ UNLIMITED_STEPS = 10_000
 SEAQUEST_ROOM = 32
 """Places for each kind of thing on Seaquest's board."""
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
-_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Step(NamedTuple):
@@ -121,7 +121,7 @@ def _parameter(name: str, default: Any, text: str) -> Any:
         value = int(text) if is_whole else float(text)
     except ValueError:
         value = math.nan
-    vanishes = not is_whole and 0 < abs(value) < np.finfo(np.float32).tiny
+    vanishes = not is_whole and 0 < abs(value) < _SMALLEST
     if not low <= value <= high or vanishes or (name == "max_steps_in_episode" and value < 1):
         raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.")
     return value
