@@ -132,14 +132,14 @@ def sweep(argv: list[str]) -> int:
     """`isjax sweep`."""
     given, argv = argv, from_file(argv)
 
-    def given_for(env: str | None = None, algorithm: str | None = None) -> SweepFlags:
+    def given_for(*names: str, unroll_length: int | None = None) -> SweepFlags:
         """The flags over the defaults of an environment and algorithm."""
-        start = starting_point(argv, env, algorithm)
+        start = starting_point(argv, *names, unroll_length=unroll_length)
         parts = {name: getattr(start, name) for name in ("run", "hosts", "program", "learning")}
         return parse(SweepFlags, argv, prog="isjax sweep", default=SweepFlags(**parts))
 
-    def base(env: str, algorithm: str) -> tuple[Config, Hyper]:
-        flags = given_for(env, algorithm)
+    def base(env: str, algorithm: str, unroll_length: int | None) -> tuple[Config, Hyper]:
+        flags = given_for(env, algorithm, unroll_length=unroll_length)
         program = dataclasses.replace(flags.program, env=env, algorithm=algorithm)
         return program, Hyper(**vars(flags.learning))
 

@@ -4,6 +4,7 @@ Axes: `T` rows of time (always first), `*B` any number of streams, `A` actions, 
 A name that ends in `_tm1` belongs to the state a row starts from, `_t` to the state it leads to.
 """
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -23,6 +24,17 @@ Device: TypeAlias = Any
 """What `jax.devices()` lists; type checkers take `jax.Device` for a variable."""
 Metrics: TypeAlias = dict[str, jax.Array]
 """Named numbers of shape `[]`; a histogram is `[K]`."""
+
+
+class Cause(enum.IntEnum):
+    """Why a learner died."""
+
+    NONE = 0
+    """It lives."""
+    NOT_FINITE = 1
+    """Its loss, or something that it is made of, was not finite."""
+    NO_LEGAL_ACTION = 2
+    """It came to a state whose `action_mask` excludes every action."""
 
 
 class Unroll(NamedTuple):

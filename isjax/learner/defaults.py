@@ -69,3 +69,16 @@ def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     static = {field.name for field in dataclasses.fields(Config)}
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})
+
+
+def with_unroll_length(config: Config, unroll_length: int) -> Config:
+    """The settings with unrolls of another length, and resets for as many steps each as before.
+
+    How many resets an unroll needs follows from how many steps it has: to change the one and keep the other would make
+    several episodes of an unroll start in one state.
+
+    >>> with_unroll_length(defaults("CartPole-v1")[0], 256).resets_per_unroll
+    32
+    """
+    resets = -(-config.resets_per_unroll * unroll_length // config.unroll_length)
+    return dataclasses.replace(config, unroll_length=unroll_length, resets_per_unroll=resets)

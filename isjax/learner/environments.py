@@ -1,11 +1,11 @@
-"""Environments behind gymnax's interface; the only file that imports gymnax."""
+"""Environments behind gymnax's interface."""
 
 import contextlib
 import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 from urllib.error import URLError
 
@@ -13,19 +13,21 @@ import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from gymnax.environments import spaces
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.minatar import seaquest, seaquest_helpers
 
-from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian, one_hot
+from isjax.learner.contract import Returned, as_types, settle_types, types_of_reset
+from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.learner.encoding import encoder, split_mask
+from isjax.learner.limits import MOST_STEPS, counts_steps, declared_limit
 from isjax.types import Key, Tree
 
-MAX_ONE_HOT = 256
-"""Integer observations with at most so many values are one-hot encoded, others cast to float32."""
 UNLIMITED_STEPS = 10_000
-"""How long an evaluation waits for an episode of an environment without `max_steps_in_episode`."""
+"""How long an evaluation waits for an episode of an environment that guarantees no limit, at least."""
 SEAQUEST_ROOM = 32
 """Places for each kind of thing on Seaquest's board."""
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
 
 class Step(NamedTuple):
@@ -57,7 +59,11 @@ class Adapter(NamedTuple):
     """Of the same batch, `[N, A]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
     max_steps: int | None
-    """The time limit, where the environment states one."""
+    """Steps after which every episode has ended, where the environment's code guarantees it: what it declares need
+    not be what it does."""
+    patience: int
+    """Steps after which an evaluation gives an episode up: `max_steps`, or the longer of what is declared and
+    `UNLIMITED_STEPS`."""
 
 
 def make_environment(name: str, overrides: tuple[str, ...] = ()) -> tuple[Any, Any]:
@@ -93,13 +99,32 @@ def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
                 f"env_params must be NAME=NUMBER with NAME one of {', '.join(known)}, but one is {override!r}; "
                 f"an example is {near[0]}={known[near[0]]}."
             )
-        kind = int if isinstance(known[name], int) and not isinstance(known[name], bool) else float
-        try:
-            changes[name] = kind(text)
-        except ValueError:
-            wanted = "a whole number" if kind is int else "a number"
-            raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.") from None
+        if name in changes:
+            raise ValueError(f"env_params must name each parameter once, but {name} is there twice.")
+        changes[name] = _parameter(name, known[name], text)
     return dataclasses.replace(params, **changes)
+
+
+def _parameter(name: str, default: Any, text: str) -> Any:
+    """The number, as `default` is one."""
+    array = np.asarray(default)
+    if array.shape != () or array.dtype.kind not in "biuf":
+        raise ValueError(f"env_params: {name} must be left alone, for it is no number, but it is {text!r}.")
+    if array.dtype.kind == "b":
+        if text.lower() not in _FLAGS:
+            raise ValueError(f"env_params: {name} must be true or false, but it is {text!r}.")
+        return _FLAGS[text.lower()]
+    is_whole = array.dtype.kind in "iu"
+    low, high = (1 if name == "max_steps_in_episode" else -(2**31), 2**31 - 1) if is_whole else (-_LARGEST, _LARGEST)
+    wanted = f"a whole number from {low:,} to {high:,}" if is_whole else "a number that float32 can hold"
+    try:
+        value = int(text) if is_whole else float(text)
+    except ValueError:
+        value = math.nan
+    vanishes = not is_whole and 0 < abs(value) < _SMALLEST
+    if not low <= value <= high or vanishes or (name == "max_steps_in_episode" and value < 1):
+        raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.")
+    return value
 
 
 @contextlib.contextmanager
@@ -142,133 +167,127 @@ def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", 
       box_actions: "tanh" or "clip", how Gaussian actions are brought into a bounded Box.
 
     Raises:
-      ValueError: the object's `step` returns five values, or its `info` lacks `final_observation`.
-      TypeError: its action space is neither Discrete nor Box.
+      ValueError: the object's `step` returns five values, or its `info` lacks `final_observation`; its trees, shapes
+        or numbers are not what they have to be.
+      TypeError: its action space is neither Discrete nor Box, or a type is not what it has to be.
     """
     if params is None:
         params = getattr(environment, "default_params", None)
+    name = type(environment).__name__
     actions = _action_distribution(environment.action_space(params), box_actions)
-    observation, state = jax.eval_shape(environment.reset, jax.random.key(0), params)
-    # gymnax builds states from Python numbers: settle every dtype, or a scan's carry changes its type.
-    reference = (observation, state)
-
-    def reset(key: Key) -> tuple[Tree, Tree]:
-        return _as_types(environment.reset(key, params), reference)
-
-    takes_fresh = _resets_like_gymnax(environment)
-    if takes_fresh:
-        step = functools.partial(_step_onto_fresh, environment, params, reference)
-    else:
-        _check_step(environment, params, actions, state)
-        step = functools.partial(_step_with_own_reset, environment, params, reference)
-    limit = getattr(params, "max_steps_in_episode", None)
-    has_mask = _split_mask(observation)[1] is not None
-    if has_mask and not isinstance(actions, Categorical):
-        raise TypeError(
-            f"action_mask is for Discrete actions, but the action space is {environment.action_space(params)!r}."
-        )
+    like = jax.eval_shape(lambda: actions.execute(actions.mode(jnp.zeros(actions.num_params))))
+    action = jnp.zeros(like.shape, like.dtype)
+    takes_fresh = _has_gymnax_own(environment, "step", "reset")
+    step = functools.partial(_step_env if takes_fresh else _own_step, environment, params)
+    key = jax.random.key(0)
+    start = types_of_reset(name, lambda: environment.reset(key, params))
+    _check_mask(name, start[0], actions)
+    reference = settle_types(name, start, lambda state: step(key, state, action))
+    observation, state = reference
+    declared = declared_limit(params) or 0
+    is_guaranteed = takes_fresh and _is_cut_by_time_alone(environment, params, state, action)
+    limit = declared if is_guaranteed and 0 < declared <= MOST_STEPS else None
     return Adapter(
-        reset=reset,
-        step=step,
+        reset=lambda key: as_types(tuple(environment.reset(key, params)), reference),
+        step=functools.partial(_step, step, takes_fresh, reference),
         takes_fresh=takes_fresh,
-        encode=functools.partial(_encode, *_integer_range(environment.observation_space(params))),
-        legal=lambda observation: _split_mask(observation)[1],
+        encode=encoder(environment.observation_space(params), observation),
+        legal=lambda observation: split_mask(observation)[1],
         actions=actions,
-        max_steps=None if limit is None else int(limit),
+        max_steps=limit,
+        patience=limit or max(declared, UNLIMITED_STEPS),
     )
 
 
-def _resets_like_gymnax(environment: Any) -> bool:
-    """Whether `step` is gymnax's own: `step_env`, then a reset drawn anew on every step, then a choice."""
-    return isinstance(environment, GymnaxEnvironment) and type(environment).step is GymnaxEnvironment.step
+def _has_gymnax_own(environment: Any, *methods: str) -> bool:
+    """Whether these methods are those of gymnax's base class, overridden neither by a class nor on the object."""
+    kind = type(environment)
+    return isinstance(environment, GymnaxEnvironment) and all(
+        name not in vars(environment) and getattr(kind, name) is getattr(GymnaxEnvironment, name) for name in methods
+    )
 
 
-def _step_onto_fresh(environment, params, reference, key, state, action, fresh) -> Step:
+def _is_cut_by_time_alone(environment: Any, params: Any, state: Tree, action: Any) -> bool:
+    """Whether `truncated` is gymnax's own flag, `time >= max_steps_in_episode`, of a time that counts steps."""
+    key = jax.random.key(0)
+    return _has_gymnax_own(environment, "is_truncated") and counts_steps(
+        lambda: environment.reset(key, params)[1],
+        lambda state: environment.step_env(key, state, action, params)[1],
+        state,
+    )
+
+
+def _step_env(environment: Any, params: Any, key: Key, state: Tree, action: jax.Array) -> Returned:
+    """The step of gymnax up to where it draws a reset anew, which it does on every step."""
     observation, state, reward, terminated, _ = environment.step_env(key, state, action, params)
-    truncated = environment.is_truncated(state, params) & ~terminated
-    observation, state = _as_types((observation, state), reference)
-    next_observation, next_state = _where(terminated | truncated, fresh, (observation, state))
-    return Step(next_observation, next_state, _scalar(reward), terminated, truncated, observation)
+    truncated = environment.is_truncated(state, params)
+    return Returned(observation, state, reward, terminated, truncated, observation)
 
 
-def _step_with_own_reset(environment, params, reference, key, state, action, fresh) -> Step:
-    del fresh
-    observation, state, reward, terminated, truncated, info = environment.step(key, state, action, params)
-    observation, state = _as_types((observation, state), reference)
-    final = _as_types(info["final_observation"], reference[0])
-    return Step(observation, state, _scalar(reward), terminated, truncated & ~terminated, final)
-
-
-def _check_step(environment: Any, params: Any, actions: ActionDistribution, state: Tree) -> None:
+def _own_step(environment: Any, params: Any, key: Key, state: Tree, action: jax.Array) -> Returned:
+    """The environment's own step, which has reset it where an episode ended."""
     name = type(environment).__name__
-    action = jax.eval_shape(lambda: actions.execute(actions.mode(jnp.zeros(actions.num_params))))
-    result = jax.eval_shape(environment.step, jax.random.key(0), state, action, params)
+    result = environment.step(key, state, action, params)
     if len(result) != 6:
         raise ValueError(
             f"{name}.step must return (observation, state, reward, terminated, truncated, info), as gymnax does since "
             f"1.0, but it returns {len(result)} values; one flag for both endings cannot tell a time limit."
         )
-    if "final_observation" not in result[5]:
+    observation, state, reward, terminated, truncated, info = result
+    if "final_observation" not in info:
         raise ValueError(
             f"{name}.step must put the observation of the state reached into info['final_observation'], "
-            f"but info holds {sorted(result[5])}."
+            f"but info holds {sorted(map(str, info))}."
+        )
+    return Returned(observation, state, reward, terminated, truncated, info["final_observation"])
+
+
+def _step(step, takes_fresh, reference, key, state, action, fresh) -> Step:
+    after = step(key, state, action)
+    terminated = jnp.asarray(after.terminated)
+    truncated = jnp.asarray(after.truncated) & ~terminated
+    following = as_types((after.observation, after.state), reference)
+    final = as_types(after.final_observation, reference[0])
+    if takes_fresh:
+        following = _where(terminated | truncated, fresh, following)
+    observation, state = following
+    return Step(observation, state, jnp.asarray(after.reward, jnp.float32), terminated, truncated, final)
+
+
+def _check_mask(name: str, observation: Tree, actions: ActionDistribution) -> None:
+    mask = split_mask(observation)[1]
+    if mask is None:
+        return
+    if not isinstance(actions, Categorical):
+        raise TypeError(f"action_mask is for Discrete actions, but those of {name} are of a Box.")
+    if mask.shape != (actions.num_actions,):
+        raise ValueError(
+            f"action_mask of {name} must have a flag for each action, [{actions.num_actions}], but its shape is "
+            f"{list(mask.shape)}."
         )
 
 
 def _action_distribution(space: Any, box_actions: Literal["tanh", "clip"]) -> ActionDistribution:
-    if isinstance(space, spaces.Discrete) or (hasattr(space, "n") and not hasattr(space, "low")):
+    if hasattr(space, "n") and not hasattr(space, "low"):
+        if getattr(space, "shape", ()) != () or getattr(space, "start", 0) != 0 or not int(space.n) >= 1:
+            raise ValueError(f"A Discrete action space must be one of {{0, …, n − 1}} with n ≥ 1, but it is {space!r}.")
         return Categorical(int(space.n))
-    if not hasattr(space, "low"):
-        raise TypeError(f"The action space must be Discrete or Box, but it is {space!r}.")
-    low, high = (np.broadcast_to(np.asarray(x, np.float32), space.shape).ravel() for x in (space.low, space.high))
-    bounded = bool(np.all(np.isfinite(low)) and np.all(np.isfinite(high)))
-    bounds = (tuple(low.tolist()), tuple(high.tolist())) if bounded else (None, None)
-    return Gaussian(tuple(space.shape), *bounds, into=box_actions)
-
-
-def _split_mask(observation: Tree) -> tuple[Tree, jax.Array | None]:
-    """The observation without its `action_mask`, and that mask, if it has one."""
-    if isinstance(observation, Mapping) and "action_mask" in observation:
-        return {name: x for name, x in observation.items() if name != "action_mask"}, observation["action_mask"]
-    mask = getattr(observation, "action_mask", None)
-    if mask is not None:
-        fields: Any = observation
-        replace = getattr(fields, "_replace", None) or functools.partial(dataclasses.replace, fields)
-        return replace(action_mask=None), mask
-    return observation, None
-
-
-def _encode(low: int, count: float, observation: Tree) -> jax.Array:
-    """Integers with few values become one-hot, everything else float32; several leaves are joined flat.
-
-    Integers take `count` values from `low` on; infinitely many if the space does not say.
-    """
-    leaves = jax.tree.leaves(_split_mask(observation)[0])
-    if len(leaves) > 1:
-        return jnp.concatenate([x.reshape(x.shape[0], -1).astype(jnp.float32) for x in leaves], axis=1)
-    (x,) = leaves
-    if not jnp.issubdtype(x.dtype, jnp.integer):
-        return x.astype(jnp.float32)
-    if count > MAX_ONE_HOT:
-        return x.astype(jnp.float32)
-    return one_hot(x - low, int(count)).reshape(x.shape[0], -1).astype(jnp.float32)
-
-
-def _integer_range(space: Any) -> tuple[int, float]:
-    if hasattr(space, "n"):
-        return 0, int(space.n)
-    if not hasattr(space, "low"):
-        return 0, math.inf
-    low, high = float(np.asarray(space.low).min()), float(np.asarray(space.high).max())
-    return (int(low), int(high - low) + 1) if math.isfinite(high - low) else (0, math.inf)
-
-
-def _scalar(reward: jax.Array) -> jax.Array:
-    return jnp.asarray(reward, jnp.float32).reshape(())
-
-
-def _as_types(tree: Tree, reference: Tree) -> Tree:
-    return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype).reshape(like.shape), tree, reference)
+    if not hasattr(space, "low") or not jnp.issubdtype(getattr(space, "dtype", jnp.float32), jnp.floating):
+        raise TypeError(f"The action space must be Discrete or Box of real numbers, but it is {space!r}.")
+    shape = tuple(space.shape)
+    if math.prod(shape) == 0:
+        raise ValueError(f"A Box of actions must have at least one dimension, but it is {space!r}.")
+    try:
+        with np.errstate(over="ignore"):  # a bound that float32 does not hold is infinity
+            low, high = (np.broadcast_to(np.asarray(x, np.float32), shape).ravel() for x in (space.low, space.high))
+    except ValueError:
+        raise ValueError(
+            f"Bounds of a Box must have its shape, {list(shape)}, but theirs are {list(np.shape(space.low))} and "
+            f"{list(np.shape(space.high))}."
+        ) from None
+    if np.all(np.isneginf(low) & np.isposinf(high)):
+        return Gaussian(shape, None, None, into=box_actions)
+    return Gaussian(shape, tuple(low.tolist()), tuple(high.tolist()), into=box_actions)
 
 
 def _where(condition: jax.Array, yes: Tree, no: Tree) -> Tree:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.environments import UNLIMITED_STEPS, Adapter
+from isjax.learner.environments import Adapter
 from isjax.learner.unroll import reset_actors
 from isjax.types import Key, Tree
 
@@ -16,12 +16,15 @@ for the next step, and `kept`, a tree of `[E]`, what a log is to hold of the ste
 
 
 class Evaluation(NamedTuple):
-    """`E` episodes, from their start to their end or time limit."""
+    """`E` episodes, from their start to their end or time limit, or to where they were given up."""
 
     episode_return: jax.Array
     """`[E]`, undiscounted and unscaled."""
     length: jax.Array
     """`[E]` int32, steps."""
+    finished: jax.Array
+    """`[E]` boolean, whether the environment ended the episode. False for one that was given up: after `longest`
+    steps without an end, or in a state without any legal action. Its return is what it had come to."""
 
 
 class Played(NamedTuple):
@@ -35,8 +38,10 @@ class Played(NamedTuple):
 
 
 def longest(adapter: Adapter) -> int:
-    """Steps after which an episode is given up, if its environment has not ended it before."""
-    return adapter.max_steps or UNLIMITED_STEPS
+    """Steps after which an episode is given up, if its environment has not ended it before; none is where the
+    environment guarantees a limit.
+    """
+    return adapter.patience
 
 
 def evaluate(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key) -> Evaluation:
@@ -70,6 +75,7 @@ def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key
 
     def step(loop):
         t, observation, state, carry, running, played, log = loop
+        running = running & has_legal_action(adapter, observation)
         choose_key, step_key = jax.random.split(jax.random.fold_in(run_key, t))
         action, carry, kept = choose(choose_key, observation, carry)
         # Any state will do to go on from after an episode: what follows does not count.
@@ -80,14 +86,21 @@ def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key
         if log is not None:
             row = (reward, jax.tree.map(lambda x: jnp.where(running, x, 0), kept))
             log = jax.tree.map(lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, t, 0), log, row)
-        played = Evaluation(played.episode_return + reward, played.length + running)
-        running = running & ~(after.terminated | after.truncated)
+        ended = running & (after.terminated | after.truncated)
+        played = Evaluation(played.episode_return + reward, played.length + running, played.finished | ended)
+        running = running & ~ended
         return t + 1, after.observation, after.state, carry, running, played, log
 
     def unfinished(loop):
         return (loop[0] < longest(adapter)) & jnp.any(loop[4])
 
-    nothing = Evaluation(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32))
+    nothing = Evaluation(jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32), jnp.zeros(episodes, bool))
     start = (jnp.zeros((), jnp.int32), actors.observation, actors.state, carry, jnp.ones(episodes, bool), nothing, log)
     *_, played, log = jax.lax.while_loop(unfinished, step, start)
     return played, log
+
+
+def has_legal_action(adapter: Adapter, observation: Tree) -> jax.Array | bool:
+    """`[E]` boolean of observations `[E, ...]`, or true where every action is always legal."""
+    legal = adapter.legal(observation)
+    return True if legal is None else jnp.any(legal.astype(bool), axis=-1)

@@ -12,7 +12,7 @@ from isjax.learner.agent import Agent
 from isjax.learner.config import Config, Hyper
 from isjax.learner.distributions import Gaussian
 from isjax.learner.environments import Adapter, adapt, make_environment
-from isjax.learner.evaluation import Evaluation, evaluate
+from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
@@ -20,7 +20,7 @@ from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.replay import Replay, joined
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
-from isjax.types import Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
+from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
 
 @flax.struct.dataclass
@@ -36,6 +36,8 @@ class LearnerState:
     """`[]` bool; false once parameters or loss were not finite: nothing changes from then on."""
     died_at: jax.Array
     """`[]` int32, the update (from 1) at which it died; −1 while it lives."""
+    died_of: jax.Array
+    """`[]` int32, a `types.Cause`."""
     params: Tree
     """The network's."""
     optimizer: Tree
@@ -147,6 +149,7 @@ class _Program(NamedTuple):
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
+            died_of=jnp.full((), Cause.NONE, jnp.int32),
             params=params,
             optimizer=start_optimizer(config, settings, params),
             lagging=jax.tree.map(lambda x: jnp.repeat(x[None], lag, axis=0), params) if lag else None,
@@ -177,7 +180,7 @@ class _Program(NamedTuple):
             reward_scale=reward_scale,
             kl_cost=learned.kl_cost,
         )
-        state, metrics = self.settle(state, stepped, finished, learned.metrics)
+        state, metrics = self.settle(state, stepped, unroll, finished, learned.metrics)
         return dataclasses.replace(state, replay=replay), metrics
 
     def act(self, state: LearnerState, key: Key) -> tuple[Unroll, Actors, Finished]:
@@ -224,7 +227,7 @@ class _Program(NamedTuple):
         return moments.merged(self.agent.adapter.encode(flat))
 
     def settle(
-        self, before: LearnerState, after: LearnerState, finished: Finished, metrics: Metrics
+        self, before: LearnerState, after: LearnerState, unroll: Unroll, finished: Finished, metrics: Metrics
     ) -> tuple[LearnerState, Metrics]:
         """Keeps the state of before for a learner that is not alive, or dies now, and tells."""
         healthy = jnp.isfinite(metrics["loss/total"]) & _all_finite(after.params)
@@ -235,6 +238,7 @@ class _Program(NamedTuple):
             key=before.key,
             alive=alive,
             died_at=jnp.where(before.alive & ~healthy, before.update + 1, before.died_at),
+            died_of=jnp.where(before.alive & ~healthy, self.cause(unroll), before.died_of),
         )
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
@@ -248,6 +252,12 @@ class _Program(NamedTuple):
             "died_at": state.died_at,
         }
         return state, metrics
+
+    def cause(self, unroll: Unroll) -> jax.Array | int:
+        """What a learner that did not survive `unroll` died of."""
+        acted_on = jax.tree.map(lambda x: x[:-1], unroll.observation_tm1)
+        could_act = jnp.all(has_legal_action(self.agent.adapter, acted_on))
+        return jnp.where(could_act, jnp.int32(Cause.NOT_FINITE), jnp.int32(Cause.NO_LEGAL_ACTION))
 
     def remember(self, state: LearnerState, alive: jax.Array) -> Tree:
         """The parameters from before this update, in the slot that it acted from."""

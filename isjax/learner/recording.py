@@ -26,6 +26,8 @@ class Recording(NamedTuple):
     r_t: jax.Array
     length: jax.Array
     """`[E]` int32."""
+    finished: jax.Array
+    """`[E]` boolean, false for an episode that was given up (see `Evaluation`)."""
 
     def as_log(self) -> LoggedEpisodes:
         """As the estimators of `isjax.ope` take it."""
@@ -64,16 +66,16 @@ def record(
       A `Recording`.
 
     Raises:
-      ValueError: the share is out of range, or there is no uniform policy: an unbounded Box, or one with
-        actions clipped onto its bounds, where a uniform policy has a density and π has none.
+      ValueError: the share is out of range, or there is no uniform policy: a Box that is unbounded on some side, or one
+        with actions clipped onto its bounds, where a uniform policy has a density and π has none.
     """
     check_fraction(uniform_share=uniform_share)
     actions = agent.adapter.actions
     is_mixed = not (isinstance(uniform_share, int | float) and uniform_share == 0)
-    if is_mixed and isinstance(actions, Gaussian) and (actions.low is None or actions.into == "clip"):
+    if is_mixed and isinstance(actions, Gaussian) and (not actions.is_bounded or actions.into == "clip"):
         raise ValueError(
-            "uniform_share must be 0 where actions are unbounded or clipped onto their bounds: no uniform policy "
-            f"shares their probabilities; but it is {uniform_share}."
+            "uniform_share must be 0 where actions are unbounded or clipped onto their bounds, in any dimension: no "
+            f"uniform policy shares their probabilities; but it is {uniform_share}."
         )
     acting = state if behavior is None else behavior
 
@@ -97,7 +99,7 @@ def record(
     memory = agent.memory(episodes)
     played = play(agent.adapter, choose, (memory, memory), episodes, key)
     log_pi_tm1, log_mu_tm1 = played.kept
-    return Recording(log_pi_tm1, log_mu_tm1, played.r_t, played.evaluation.length)
+    return Recording(log_pi_tm1, log_mu_tm1, played.r_t, played.evaluation.length, played.evaluation.finished)
 
 
 def _uniform_action(actions: ActionDistribution, policy: jax.Array, key: Key) -> jax.Array:
@@ -114,7 +116,7 @@ def _uniform_log_prob(actions: ActionDistribution, policy: jax.Array) -> jax.Arr
     if isinstance(actions, Categorical):
         return jnp.max(jax.nn.log_softmax(_flat_logits(policy)), axis=-1)
     assert isinstance(actions, Gaussian)
-    return -jnp.sum(jnp.log(jnp.asarray(actions.high, jnp.float32) - jnp.asarray(actions.low, jnp.float32)))
+    return actions.uniform_log_prob()
 
 
 def _flat_logits(policy: jax.Array) -> jax.Array:

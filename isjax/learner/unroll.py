@@ -10,6 +10,9 @@ from isjax.learner.config import Config
 from isjax.learner.environments import Adapter
 from isjax.types import Key, Tree, Unroll
 
+_FEW_RESETS = 8
+"""Among so many it is quicker to choose by selects than to gather."""
+
 
 class Actors(NamedTuple):
     """The environments of a learner between unrolls, and what is known of their running episodes."""
@@ -40,7 +43,7 @@ def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
-    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times at most."""
+    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times where one is guaranteed."""
     return -(-unroll_length // adapter.max_steps) if adapter.max_steps else unroll_length
 
 
@@ -60,6 +63,8 @@ def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Arra
     turn = end_count % rows
 
     def choose(x: jax.Array) -> jax.Array:
+        if rows > _FEW_RESETS:
+            return x[turn, jnp.arange(turn.size)]
         chosen = x[0]
         for row in range(1, rows):
             chosen = jnp.where(expand(turn == row, chosen), x[row], chosen)
@@ -105,7 +110,7 @@ def act(
         action = adapter.actions.sample(params, noise)
         fresh_now = choose_resets(config, fresh, t, end_count)
         after = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
-        # The slot that a cut would fill; the last one takes what a misdeclared limit would overrun.
+        # The slot that a cut would fill, if there can be one more.
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
         final = after.final_observation

@@ -90,6 +90,8 @@ def best(flags: BestFlags) -> None:
     fresh, chosen = found["evaluation"], found["evaluation"]["chosen_by"]
     was = "" if chosen is None else f"; the evaluation that chose it said {chosen:.4g}"
     print(f"Return of {flags.episodes} fresh episodes: {fresh['mean']:.4g} ± {fresh['standard_error']:.2g}{was}")
+    if "given_up" in fresh:
+        print(f"Given up: {fresh['given_up']:,} of them, which came to no end; they count as far as they came.")
     if flags.draw:
         print(draw(load(out), draw_key, out))
 
@@ -125,7 +127,7 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
 
     matplotlib.use("Agg")
     config = read_json(folder / SETTINGS)["config"]
-    states, rewards = episode(policy, key)
+    states, rewards, finished = episode(policy, key)
     path = folder / f"{EPISODE}.gif"
     try:
         animate(config["env"], tuple(config["env_params"]), states[:FRAMES], np.cumsum(rewards)[:FRAMES], path)
@@ -134,12 +136,13 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
         reason = f"{error.__context__ or error}".partition("\n")[0]
         return f"gymnax cannot draw {config['env']} here: {reason}"
     cut = f", its first {FRAMES} steps" if len(states) > FRAMES else ""
-    return f"An episode of {len(states):,} steps with return {rewards.sum():.4g}{cut}: {path}"
+    end = "" if finished else ", given up without an end,"
+    return f"An episode of {len(states):,} steps{end} with return {rewards.sum():.4g}{cut}: {path}"
 
 
-def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray]:
-    """`(states, rewards)` of one episode with the most likely actions."""
-    from isjax.learner.evaluation import longest
+def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool]:
+    """`(states, rewards, finished)` of one episode with the most likely actions; finished, unless it was given up."""
+    from isjax.learner.evaluation import has_legal_action, longest
 
     adapter = policy.agent.adapter
     reset_key, step_key = jax.random.split(key)
@@ -153,14 +156,16 @@ def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray]:
         after = adapter.step(key, state, action[0], fresh)
         return after.observation, after.state, memory, after.reward, after.terminated | after.truncated
 
-    states, rewards, memory = [], [], policy.memory(1)
+    states, rewards, memory, ended = [], [], policy.memory(1), False
     for t in range(longest(adapter)):
+        if not np.all(has_legal_action(adapter, one(observation))):
+            break
         states.append(jax.device_get(state))
         observation, state, memory, reward, ended = step(observation, state, memory, jax.random.fold_in(step_key, t))
         rewards.append(float(reward))
         if ended:
             break
-    return states, np.asarray(rewards)
+    return states, np.asarray(rewards), bool(ended)
 
 
 def _settings(plan: Any, folder: Path, picked: Any) -> dict[str, Any]:
@@ -172,6 +177,7 @@ def _settings(plan: Any, folder: Path, picked: Any) -> dict[str, Any]:
 def _described(evaluation: Any, flags: BestFlags, trained: Any, picked: Any) -> dict[str, Any]:
     returns = np.asarray(evaluation.episode_return, np.float64)
     error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else np.nan
+    given_up = int(np.sum(~np.asarray(evaluation.finished)))
     chosen = trained.tally.last_scores[picked.learner]
     return {
         "episodes": flags.episodes,
@@ -179,7 +185,7 @@ def _described(evaluation: Any, flags: BestFlags, trained: Any, picked: Any) -> 
         "mean": returns.mean(),
         "standard_error": error,
         "chosen_by": float(chosen) if np.isfinite(chosen) else None,
-    }
+    } | ({"given_up": given_up} if given_up else {})
 
 
 def _save(out: Path, state: Any, found: dict[str, Any]) -> None:

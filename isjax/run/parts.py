@@ -46,8 +46,12 @@ class Outcome:
     learners: np.ndarray
     returns: np.ndarray
     """`[l, E]`, of the evaluation at its end."""
+    given_up: np.ndarray
+    """`[l]`, how many of these episodes no end was seen of."""
     alive: np.ndarray
     died_at: np.ndarray
+    died_of: np.ndarray
+    """`[l]`, `types.Cause`."""
     updates: np.ndarray
     """`[l]`, made while alive."""
     host: int

@@ -163,10 +163,15 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
     interval = f"   95 % interval {number(low)} to {number(high)}" if low is not None else ""
     extremes = f"{number(min(scores))} / {number(max(scores))}" if scores else "—"
     alive = f"{summary['alive']} of {summary['learners']} learners"
+    stuck = sum("cause" in entry for entry in summary.get("died", []))
+    given_up = summary.get("episodes_given_up", 0)
+    unfinished = [("Given up", f"{given_up:,} evaluated episodes without an end, their returns as far as they came")]
     return [
         ("IQM return", f"{number(final['iqm'])}{interval}"),
         ("Worst / best learner", extremes),
         ("Alive", alive + (f"   {left_out} left out of the above" if left_out else "")),
+        *([("No legal action", f"{stuck} learners came to a state without any, and died")] if stuck else []),
+        *(unfinished if given_up else []),
         ("Steps per second", f"{rate(summary['env_steps_per_s'])}   all learners together"),
         ("Compiling", f"{summary['compile_s']:.1f} s"),
         ("Wall time", f"{summary['wall_s']:.1f} s"),

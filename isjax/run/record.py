@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,9 @@ import tyro
 from isjax.run.store import replacing, write_json
 
 PER_CALL = 1024
-"""Episodes that are played side by side."""
+"""Episodes that are played side by side, at most."""
+ROWS_PER_CALL = PER_CALL * 10_000
+"""Rows that there is room for meanwhile, at most: fewer episodes at once where they may be longer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,15 @@ class RecordFlags:
     """Episodes that measure the true value; 0 leaves it out."""
     seed: int = 0
     """Everything random follows from it."""
+
+
+class Played(NamedTuple):
+    """Episodes of a policy."""
+
+    columns: dict[str, np.ndarray]
+    """A row a step."""
+    given_up: int
+    """Episodes that no end was seen of; their rows are those up to there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +79,7 @@ def record(flags: RecordFlags) -> None:
     acting = None if behavior.learner is None else trained.pick(behavior.learner).state
     agent = make_agent(trained.plan.config)
     log_key, truth_key = jax.random.split(jax.random.key(flags.seed))
-    columns = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
+    columns, given_up = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
     discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
     found: dict[str, Any] = {
         "run": flags.run,
@@ -80,24 +91,35 @@ def record(flags: RecordFlags) -> None:
         "rows": len(columns["episode"]),
         "seed": flags.seed,
         "discount": discount,
-        "behavior_return": describe(discounted_returns(columns, discount)),
+        "behavior_return": describe(discounted_returns(columns, discount, flags.episodes)),
     }
+    found |= {"given_up": given_up} if given_up else {}
     if flags.truth_episodes:
-        own = play_many(agent, state, truth_key, flags.truth_episodes, 0.0, None)
-        found["true_value"] = describe(discounted_returns(own, discount)) | {"episodes": flags.truth_episodes}
+        own, given_up = play_many(agent, state, truth_key, flags.truth_episodes, 0.0, None)
+        returns = discounted_returns(own, discount, flags.truth_episodes)
+        found["true_value"] = describe(returns) | {"episodes": flags.truth_episodes}
+        found["true_value"] |= {"given_up": given_up} if given_up else {}
     with replacing(out) as file:
         WRITERS[out.suffix.lower()](file, columns)
     write_json(_beside(out), found)
     _say(flags, found, has_densities=not hasattr(agent.adapter.actions, "num_actions"))
 
 
-def play_many(
-    agent: Any, state: Any, key: jax.Array, episodes: int, uniform_share: float, acting: Any
-) -> dict[str, np.ndarray]:
-    """Columns of a log of so many episodes, played in batches of one compiled program."""
+def play_many(agent: Any, state: Any, key: jax.Array, episodes: int, uniform_share: float, acting: Any) -> Played:
+    """So many episodes, played in batches of one compiled program.
+
+    Raises:
+      ValueError: there is no room for the rows that an episode may have.
+    """
+    from isjax.learner.evaluation import longest
     from isjax.learner.recording import record as play
 
-    batch = min(episodes, PER_CALL)
+    if longest(agent.adapter) > ROWS_PER_CALL:
+        raise ValueError(
+            f"env_params: max_steps_in_episode must be at most {ROWS_PER_CALL:,} for its episodes to be recorded, but "
+            f"it is {longest(agent.adapter):,}."
+        )
+    batch = min(episodes, PER_CALL, ROWS_PER_CALL // longest(agent.adapter))
     is_mixed = uniform_share > 0
 
     @jax.jit
@@ -106,17 +128,20 @@ def play_many(
         return play(agent, state, key, episodes=batch, uniform_share=share, behavior=acting)
 
     parts: list[dict[str, np.ndarray]] = []
+    given_up = 0
     for i in range(-(-episodes // batch)):
         recording = jax.device_get(one_batch(state, acting, jax.random.fold_in(key, i), jnp.float32(uniform_share)))
         columns = recording.as_columns()
         columns["episode"] += i * batch
+        given_up += int(np.sum(~recording.finished[: episodes - i * batch]))
         parts.append({name: x[columns["episode"] < episodes] for name, x in columns.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Played({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, given_up)
 
 
-def discounted_returns(columns: dict[str, np.ndarray], discount: float) -> np.ndarray:
+def discounted_returns(columns: dict[str, np.ndarray], discount: float, episodes: int) -> np.ndarray:
     """`[N]`, of each episode of a log."""
-    return np.bincount(columns["episode"], weights=columns["reward"] * discount ** columns["step"].astype(float))
+    rewards = columns["reward"] * discount ** columns["step"].astype(float)
+    return np.bincount(columns["episode"], weights=rewards, minlength=episodes)
 
 
 def describe(returns: np.ndarray) -> dict[str, float]:
@@ -182,6 +207,9 @@ def _say(flags: RecordFlags, found: dict[str, Any], *, has_densities: bool) -> N
     print(f"Who acted ({flags.behavior}): {worth(found['behavior_return'])} at γ = {found['discount']:g}.")
     if "true_value" in found:
         print(f"The policy of learner {found['learner']}: {worth(found['true_value'])}, its true value.")
+    given_up = found.get("given_up", 0) + found.get("true_value", {}).get("given_up", 0)
+    if given_up:
+        print(f"Given up: {given_up:,} of these episodes, which came to no end; they count as far as they came.")
     densities = " --densities" if has_densities else ""
     print(
         f"To estimate that from the log alone: isjax evaluate {flags.out} --discount {found['discount']:g}{densities}"

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from isjax.learner.config import Config, Hyper
+from isjax.learner.defaults import with_unroll_length
 from isjax.run.store import Plan
 
 CONFIG_FIELDS = {
@@ -68,8 +69,8 @@ class Group(NamedTuple):
     """Their numbers, in the order of the plan's learners."""
 
 
-Base = Callable[[str, str], tuple[Config, Hyper]]
-"""What settings start from, by environment and algorithm."""
+Base = Callable[[str, str, int | None], tuple[Config, Hyper]]
+"""What settings start from, by environment, algorithm and, where it varies, `unroll_length`."""
 
 
 def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[str, int]) -> list[Group]:
@@ -101,7 +102,8 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
 
 
 def _complete(values: Values, base: Base, config: Config) -> tuple[Config, Hyper]:
-    program, hyper = base(values.get("env", config.env), values.get("algorithm", config.algorithm))
+    names = values.get("env", config.env), values.get("algorithm", config.algorithm)
+    program, hyper = base(*names, values.get("unroll_length"))
     program = dataclasses.replace(program, **{name: x for name, x in values.items() if name in CONFIG_FIELDS})
     hyper = dataclasses.replace(hyper, **{name: x for name, x in values.items() if name in HYPER_FIELDS})
     hyper.check()
@@ -196,7 +198,9 @@ def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[s
     flags = ["--env", config.env]
     if config.algorithm != Config.algorithm:
         flags += ["--algorithm", config.algorithm]
-    for here, there in ((config, base[0]), (hyper, base[1])):
+    derived = with_unroll_length(base[0], config.unroll_length)
+    start = dataclasses.replace(base[0], resets_per_unroll=derived.resets_per_unroll)
+    for here, there in ((config, start), (hyper, base[1])):
         for field in dataclasses.fields(here):
             x, start = getattr(here, field.name), getattr(there, field.name)
             if field.name in ("env", "algorithm") or x == start:

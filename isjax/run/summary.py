@@ -9,7 +9,7 @@ import numpy as np
 from isjax.run.progress import middle_mean
 from isjax.run.store import Plan, device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
-from isjax.types import Device, Key
+from isjax.types import Cause, Device, Key
 
 if TYPE_CHECKING:
     from isjax.run.tally import Tally
@@ -86,7 +86,7 @@ def summarize(
         "seed": plan.seed,
         "learners": plan.learners,
         "alive": int(tally.alive.sum()),
-        "died": [{"learner": int(i), "update": int(tally.died_at[i])} for i in died],
+        "died": [{"learner": int(i), "update": int(tally.died_at[i])} | _cause(tally.died_of[i]) for i in died],
         "updates": update,
         "env_steps_per_learner": update * plan.config.steps_per_update,
         "env_steps_per_s": steps / seconds["train_s"] if seconds["train_s"] > 0 else None,
@@ -94,6 +94,13 @@ def summarize(
         "device": device_name(devices),
         "versions": versions(),
     }
+    if tally.given_up.any():
+        summary["episodes_given_up"] = int(tally.given_up.sum())
     if plan.halvings:
         summary["stopped"] = [{"learner": int(i), "update": int(tally.stopped_at[i])} for i in stopped]
     return summary
+
+
+def _cause(died_of: int) -> dict[str, str]:
+    """What a learner died of, where that is more than a number that was not finite."""
+    return {"cause": "no legal action"} if died_of == Cause.NO_LEGAL_ACTION else {}

@@ -23,6 +23,10 @@ class Tally:
     alive: np.ndarray
     died_at: np.ndarray
     """The update at which a learner died; −1 if it lives."""
+    died_of: np.ndarray
+    """A `types.Cause`."""
+    given_up: np.ndarray
+    """Episodes of the last evaluation that no end was seen of."""
     updates: np.ndarray
     """Updates made while alive."""
     stopped_at: np.ndarray
@@ -44,6 +48,8 @@ def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, train
         evaluated_at=np.full(count, -1),
         alive=np.ones(count, bool),
         died_at=np.full(count, -1),
+        died_of=np.zeros(count, np.int32),
+        given_up=np.zeros(count, np.int64),
         updates=np.zeros(count, np.int64),
         stopped_at=np.full(count, -1),
         seconds={},
@@ -71,4 +77,5 @@ def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, train
 def _enter(found: Tally, part: Part, outcome: Outcome) -> None:
     here = part.learners
     found.last_scores[here], found.evaluated_at[here] = outcome.scores, part.stop
-    found.alive[here], found.died_at[here], found.updates[here] = outcome.alive, outcome.died_at, outcome.updates
+    for name in ("alive", "died_at", "died_of", "given_up", "updates"):
+        getattr(found, name)[here] = getattr(outcome, name)

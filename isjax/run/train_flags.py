@@ -117,14 +117,19 @@ class SweepFlags:
     """Numbers of the learning rule."""
 
 
-def starting_point(argv: list[str], env: str | None = None, algorithm: str | None = None) -> TrainFlags:
-    """Defaults of the environment and algorithm that are asked for."""
-    from isjax.learner.defaults import defaults
+def starting_point(
+    argv: list[str], env: str | None = None, algorithm: str | None = None, unroll_length: int | None = None
+) -> TrainFlags:
+    """Defaults of the environment and algorithm that are asked for, and of the length of unrolls."""
+    from isjax.learner.defaults import defaults, with_unroll_length
 
     env = env or peek(argv, "--env") or Config.env
     algorithm = algorithm or peek(argv, "--algorithm") or Config.algorithm
     try:
         config, hyper = defaults(env, algorithm)
+        length = str(unroll_length or peek(argv, "--unroll-length"))
+        if length.isascii() and length.isdigit() and int(length):
+            config = with_unroll_length(config, int(length))
     except ValueError as error:
         raise BadArguments(in_flags(str(error), TrainFlags)) from error
     return TrainFlags(run=RunFlags(), hosts=HostFlags(), program=config, learning=HyperFlags(**vars(hyper)))

@@ -69,10 +69,10 @@ class Training:
 
     @property
     def tally(self) -> dict[str, np.ndarray]:
-        """Who is alive, who died when, and how many updates each learner made."""
+        """Who is alive, who died when and of what, and how many updates each learner made."""
         count = len(self.part.learners)
-        found = {"alive": self._state.alive, "died_at": self._state.died_at, "updates": self._state.update}
-        return {name: self._fetch(x)[:count] for name, x in found.items()}
+        found = {name: getattr(self._state, name) for name in ("alive", "died_at", "died_of")}
+        return {name: self._fetch(x)[:count] for name, x in (found | {"updates": self._state.update}).items()}
 
     def train(self, *, compile_s: float) -> bool:
         """Returns whether it came to its end; then its outcome is on disk."""
@@ -196,12 +196,14 @@ class Training:
         learners = self._programs.filled(self.part.learners)
         streams = self._plan.streams(learners).astype(np.int32)
         key = evaluation_key(self._plan, self.part.stop)
-        returns = self._fetch(self._programs.evaluate(self._state, key, streams).episode_return)
+        evaluation = self._programs.evaluate(self._state, key, streams)
+        returns, finished = self._fetch(evaluation.episode_return), self._fetch(evaluation.finished)
         self._count_seconds(training=False)
         if self._around.hosts.writes:
             outcome = Outcome(
                 learners=self.part.learners,
                 returns=returns[: len(self.part.learners)],
+                given_up=np.sum(~finished[: len(self.part.learners)], axis=1),
                 host=self.host,
                 **self.tally,  # type: ignore[arg-type]
                 **self._seconds,

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gymnax.environments.environment import EnvParams
 
 from isjax.learner import Config
 from isjax.learner.environments import adapt
@@ -20,12 +21,14 @@ def _act(environment, config, unrolls=1, seed=0):
     return unroll, actors, finished
 
 
-@pytest.mark.parametrize("wrap", [lambda p: p, Duck])
-def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(wrap):
-    unroll, _, finished = _act(wrap(Probe(3, ends="truncated")), Config(num_envs=2, unroll_length=8))
+@pytest.mark.parametrize(("wrap", "slots"), [(lambda p: p, 3), (Duck, 8)])
+def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(wrap, slots):
+    """A slot for every row, unless the environment's class guarantees its limit."""
+    environment = wrap(Probe(3, ends="truncated"))
+    unroll, _, finished = _act(environment, Config(num_envs=2, unroll_length=8))
     np.testing.assert_array_equal(unroll.truncated_t[:, 0], [0, 0, 1, 0, 0, 1, 0, 0])
     assert not unroll.terminated_t.any()
-    assert unroll.cut_observation.shape[0] == cut_rows(adapt(Probe(3, ends="truncated")), 8) == 3
+    assert unroll.cut_observation.shape[0] == cut_rows(adapt(environment), 8) == slots
     for row in (2, 5):
         slot = unroll.cut_slot_t[row]
         cut = unroll.cut_observation[slot, jnp.arange(2)]
@@ -71,3 +74,71 @@ def test_all_randomness_differs_between_unrolls():
     one, *_ = _act(Probe(3), config, unrolls=1)
     two, *_ = _act(Probe(3), config, unrolls=2)
     assert (one.action_tm1 != two.action_tm1).any()
+
+
+def test_many_resets_an_unroll_are_used_in_turn_too():
+    starts = np.stack(_first_cues(_act(Probe(1), Config(num_envs=32, unroll_length=20, resets_per_unroll=10))[0]))
+    np.testing.assert_array_equal(starts[:, :10], starts[:, 10:20])
+    assert len(np.unique(starts, axis=0)) == 32
+
+
+class TruncatesEarly(Probe):
+    """Declares a limit of 500 and cuts every 4 steps, by a flag of its own."""
+
+    def is_truncated(self, state, params):
+        return state.time % 4 == 0
+
+
+class CountsByTwo(Probe):
+    """gymnax's own flag, of a time that runs twice as fast as steps do."""
+
+    def step_env(self, key, state, action, params):
+        observation, state, *rest = super().step_env(key, state.replace(time=state.time + 1), action, params)
+        return observation, state, *rest
+
+
+class StartsLate(Probe):
+    """gymnax's own flag, of a time that starts anywhere."""
+
+    def reset_env(self, key, params):
+        observation, state = super().reset_env(key, params)
+        return observation, state.replace(time=jax.random.randint(key, (), 0, 4))
+
+
+class ShortWrapped(Duck):
+    """An object with a step of its own, whose parameters say another limit than it keeps."""
+
+    @property
+    def default_params(self):
+        return EnvParams(max_steps_in_episode=500)
+
+    def reset(self, key, params):
+        return self.inner.reset(key, self.inner.default_params)
+
+    def step(self, key, state, action, params):
+        return self.inner.step(key, state, action, self.inner.default_params)
+
+
+LIARS = {
+    "flag": lambda: TruncatesEarly(500, ends="truncated"),
+    "clock": lambda: CountsByTwo(8, ends="truncated"),
+    "start": lambda: StartsLate(8, ends="truncated"),
+    "wrapper": lambda: ShortWrapped(Probe(4, ends="truncated")),
+}
+
+
+@pytest.mark.parametrize("lies", LIARS)
+def test_every_cut_keeps_the_state_reached_whatever_limit_is_declared(lies):
+    """The value of a state is its second feature, time over length, 0 where an episode starts."""
+    config = Config(num_envs=2, unroll_length=32)
+    environment = LIARS[lies]()
+    unroll, *_ = _act(environment, config)
+    cuts = np.argwhere(np.asarray(unroll.truncated_t))
+    assert len(cuts) > 8
+    length = getattr(environment, "inner", environment).length
+    for t, env in cuts:
+        reached = unroll.cut_observation[unroll.cut_slot_t[t, env], env]
+        before = unroll.observation_tm1[t, env]
+        step = 2 if lies == "clock" else 1
+        np.testing.assert_allclose(reached[1] - before[1], step / length, rtol=1e-5)
+        assert reached[0] == before[0]

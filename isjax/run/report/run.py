@@ -118,7 +118,9 @@ def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:
     """Who, and at which update; and how many were left over time."""
     if "died" in summary:
         found = [(entry["learner"], entry["update"]) for entry in summary["died"]]
+        causes = {entry["learner"]: f": {entry['cause']}" for entry in summary["died"] if "cause" in entry}
     else:
+        causes = {}
         latest = np.nanmax(curves.columns["died_at"], axis=0, initial=-1.0)
         found = [(int(i), int(latest[i])) for i in np.flatnonzero(latest >= 0)]
     if not found:
@@ -131,7 +133,7 @@ def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:
     layout = {"yaxis": {"rangemode": "tozero"}}
     drawn = figure([left], x=STEPS, y="learners not dead", height=260, layout=layout)
     rows = sorted(found, key=lambda each: (each[1], each[0]))
-    named = [f"learner {learner} at update {update:,}" for learner, update in rows[:DIED_SHOWN]]
+    named = [f"learner {i} at update {update:,}{causes.get(i, '')}" for i, update in rows[:DIED_SHOWN]]
     named += [f"and {len(rows) - DIED_SHOWN:,} more"] if len(rows) > DIED_SHOWN else []
     return f"{len(found):,} of {total:,}. {caption}", drawn + bullets(named)
 

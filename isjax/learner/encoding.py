@@ -1,0 +1,104 @@
+"""Observations as float32 features, and the actions that they say are legal."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isjax.learner.distributions import one_hot
+from isjax.types import Tree
+
+MAX_ONE_HOT = 256
+"""Integer observations with at most so many values are one-hot encoded, others cast to float32."""
+MAX_FEATURES = 4096
+"""What one-hot encoding makes of one observation, at most; what would be larger is scaled by its bounds instead."""
+
+
+class Range(NamedTuple):
+    """The integers from `low` on; `size` is infinite where their space does not say."""
+
+    low: int
+    size: float
+
+
+def split_mask(observation: Tree) -> tuple[Tree, jax.Array | None]:
+    """The observation without its `action_mask`, and that mask, if it has one."""
+    if isinstance(observation, Mapping) and "action_mask" in observation:
+        return {name: x for name, x in observation.items() if name != "action_mask"}, observation["action_mask"]
+    mask = getattr(observation, "action_mask", None)
+    if mask is not None:
+        fields: Any = observation
+        replace = getattr(fields, "_replace", None) or functools.partial(dataclasses.replace, fields)
+        return replace(action_mask=None), mask
+    return observation, None
+
+
+def encoder(space: Any, observation: Tree) -> Callable[[Tree], jax.Array]:
+    """What makes features `[N, ...]` of a batch of observations `[N, ...]`.
+
+    Integers with few values become one-hot. Images of integers would be too large so: they are scaled to [0, 1] by
+    their bounds, and so are bytes that may take any value. Everything else is cast to float32, and several leaves are
+    scaled or cast, and joined flat.
+
+    Args:
+      space: the observation's.
+      observation: one, or its shapes.
+    """
+    paths = [path for path, _ in jax.tree.leaves_with_path(split_mask(observation)[0])]
+    ranges = [_range(_space_at(space, path)) for path in paths]
+    return functools.partial(_encode, ranges)
+
+
+def _encode(ranges: list[Range], observation: Tree) -> jax.Array:
+    leaves = jax.tree.leaves(split_mask(observation)[0])
+    if len(leaves) > 1:
+        flat = [_numbers(of, x, is_alone=False).reshape(x.shape[0], -1) for of, x in zip(ranges, leaves, strict=True)]
+        return jnp.concatenate(flat, axis=1)
+    (of,), (x,) = ranges, leaves
+    if not jnp.issubdtype(x.dtype, jnp.integer) or of.size > MAX_ONE_HOT or _is_image(of, x):
+        return _numbers(of, x, is_alone=True)
+    return one_hot(x.astype(jnp.int32) - of.low, int(of.size)).reshape(x.shape[0], -1).astype(jnp.float32)
+
+
+def _is_image(of: Range, x: jax.Array) -> bool:
+    """Whether one-hot features of `x` `[N, ...]` are not wanted, although its values are few."""
+    return (_is_byte(x) and of.size >= 256) or math.prod(x.shape[1:]) * of.size > MAX_FEATURES
+
+
+def _numbers(of: Range, x: jax.Array, *, is_alone: bool) -> jax.Array:
+    """In float32; bytes by their bounds, and with `is_alone` whatever has few values."""
+    if _is_byte(x) and math.isinf(of.size):
+        of = Range(int(jnp.iinfo(x.dtype).min), 256)
+    if not jnp.issubdtype(x.dtype, jnp.integer) or not (_is_byte(x) or (is_alone and of.size <= MAX_ONE_HOT)):
+        return x.astype(jnp.float32)
+    return (x.astype(jnp.float32) - of.low) / max(of.size - 1, 1)
+
+
+def _is_byte(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.integer) and x.dtype.itemsize == 1
+
+
+def _range(space: Any) -> Range:
+    if hasattr(space, "n"):
+        return Range(int(getattr(space, "start", 0)), int(space.n))
+    if not hasattr(space, "low"):
+        return Range(0, math.inf)
+    low, high = float(np.asarray(space.low).min()), float(np.asarray(space.high).max())
+    return Range(math.floor(low), math.floor(high - low) + 1) if math.isfinite(high - low) else Range(0, math.inf)
+
+
+def _space_at(space: Any, path: tuple[Any, ...]) -> Any:
+    """The space of a leaf; `None` where spaces are not laid out as the observation is."""
+    for key in path:
+        spaces = getattr(space, "spaces", None)
+        name = next((getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind)), None)
+        try:
+            space = spaces[name]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return space
