@@ -33,7 +33,12 @@ class LearnerState:
     update: jax.Array
     """`[]` int32, updates made so far."""
     alive: jax.Array
-    """`[]` bool; false once parameters or loss were not finite: nothing changes from then on."""
+    """`[]` bool; false once anything that makes up the learner was not finite: nothing changes from then on.
+
+    That is its loss and gradient, parameters, optimizer, statistics and memories, and what it saw: observations,
+    rewards and returns. What an environment's state holds is the environment's own affair: infinity may be a
+    placeholder there.
+    """
     died_at: jax.Array
     """`[]` int32, the update (from 1) at which it died; −1 while it lives."""
     params: Tree
@@ -164,8 +169,8 @@ class _Program(NamedTuple):
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
         act_key, learn_key = jax.random.split(jax.random.fold_in(written_out(state.key), state.update))
         unroll, actors, finished = self.act(state, act_key)
-        unroll, reward_scale = self.scale_rewards(state, unroll)
-        batch, replay = self.replayed(state, unroll, learn_key)
+        reward_scale = self.observe_rewards(state, unroll)
+        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, learn_key))
         learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, learn_key)
         stepped = dataclasses.replace(
             state,
@@ -177,8 +182,7 @@ class _Program(NamedTuple):
             reward_scale=reward_scale,
             kl_cost=learned.kl_cost,
         )
-        state, metrics = self.settle(state, stepped, finished, learned.metrics)
-        return dataclasses.replace(state, replay=replay), metrics
+        return self.settle(state, stepped, unroll, finished, learned.metrics)
 
     def act(self, state: LearnerState, key: Key) -> tuple[Unroll, Actors, Finished]:
         behavior = state.params if state.lagging is None else self.lagging_params(state)
@@ -194,21 +198,23 @@ class _Program(NamedTuple):
         slot = state.update % self.config.actor_lag
         return jax.tree.map(lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.lagging)
 
-    def scale_rewards(self, state: LearnerState, unroll: Unroll) -> tuple[Unroll, RewardScale | None]:
-        """Rewards over the deviation of the discounted return, which the unroll itself counts towards."""
+    def observe_rewards(self, state: LearnerState, unroll: Unroll) -> RewardScale | None:
+        """The scale of rewards, for which the unroll itself counts already."""
         if state.reward_scale is None:
-            return unroll, None
+            return None
         same_episode_t = ~(unroll.terminated_t | unroll.truncated_t)
-        r_t, scale = state.reward_scale.scaled(unroll.r_t, same_episode_t, state.hyper.discount)
-        return unroll._replace(r_t=r_t), scale
+        return state.reward_scale.observed(unroll.r_t, same_episode_t, state.hyper.discount)
 
-    def replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> tuple[Unroll, Replay | None]:
-        """The unroll with columns of earlier ones, and the replay that holds it now. The dead store nothing."""
+    def scaled(self, scale: RewardScale | None, unroll: Unroll) -> Unroll:
+        """The unroll with its rewards over the present deviation of the discounted return, replayed ones too."""
+        return unroll if scale is None else unroll._replace(r_t=scale.scaled(unroll.r_t))
+
+    def with_replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> Unroll:
+        """The unroll with columns of earlier ones, if there is a replay."""
         if state.replay is None:
-            return unroll, None
-        replay = state.replay.stored(unroll, state.update, state.alive)
-        drawn = replay.drawn(self.config.replayed_envs, state.update, jax.random.fold_in(key, 1))
-        return joined(unroll, drawn, self.config.burn_in), replay
+            return unroll
+        drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, jax.random.fold_in(key, 1))
+        return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
         """Of the features, if they are standardized."""
@@ -224,10 +230,13 @@ class _Program(NamedTuple):
         return moments.merged(self.agent.adapter.encode(flat))
 
     def settle(
-        self, before: LearnerState, after: LearnerState, finished: Finished, metrics: Metrics
+        self, before: LearnerState, after: LearnerState, unroll: Unroll, finished: Finished, metrics: Metrics
     ) -> tuple[LearnerState, Metrics]:
         """Keeps the state of before for a learner that is not alive, or dies now, and tells."""
-        healthy = jnp.isfinite(metrics["loss/total"]) & _all_finite(after.params)
+        health = metrics["loss/total"], metrics["loss/grad_norm"], _learned(after), unroll.r_t
+        if before.replay is not None:
+            health += unroll.observation_tm1, unroll.cut_observation
+        healthy = _all_finite(health)
         alive = before.alive & healthy
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _settled_here(after), _settled_here(before))
         state = dataclasses.replace(
@@ -235,6 +244,7 @@ class _Program(NamedTuple):
             key=before.key,
             alive=alive,
             died_at=jnp.where(before.alive & ~healthy, before.update + 1, before.died_at),
+            replay=None if before.replay is None else before.replay.stored(unroll, before.update, alive),
         )
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
@@ -268,6 +278,12 @@ class _Program(NamedTuple):
         return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, written_out(key))
 
 
+def _learned(state: LearnerState) -> Tree:
+    """All of a state but what its environments keep to themselves, what never changes, and copies of earlier parts."""
+    actors = state.actors._replace(state=None)
+    return dataclasses.replace(_settled_here(state), hyper=None, alive=None, actors=actors)
+
+
 def _settled_here(state: LearnerState) -> LearnerState:
     """Without what takes care of itself: a key never changes, and rings are written one slot at a time."""
     return dataclasses.replace(state, key=None, lagging=None, replay=None)
@@ -284,4 +300,5 @@ def check_key(key: Key) -> None:
 
 
 def _all_finite(tree: Tree) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))

@@ -28,7 +28,7 @@ class Finished(NamedTuple):
     """The episodes that ended during an unroll."""
 
     episodes: jax.Array
-    """`[]` float32, how many."""
+    """`[]` int32, how many."""
     return_sum: jax.Array
     """`[]`, the sum of their undiscounted returns."""
 
@@ -36,7 +36,7 @@ class Finished(NamedTuple):
 def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -> Actors:
     """`num_envs` environments at their start; `memory` is an empty one."""
     observation, state = jax.vmap(adapter.reset)(jax.random.split(key, num_envs))
-    return Actors(observation, state, memory, jnp.zeros(num_envs))
+    return Actors(observation, state, memory, jnp.zeros(num_envs, jnp.float32))
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
@@ -127,7 +127,7 @@ def act(
     observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
     mu = mu if config.replay_mask else None
     unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot, memory, mu)
-    finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.float32), jnp.sum(finished_return))
+    finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.int32), jnp.sum(finished_return))
     return unroll, actors, finished
 
 

@@ -11,7 +11,7 @@ from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learning import Learning
 from isjax.ops import RATIO_EDGES
 from isjax.types import Terms
-from tests.learner.probes import Duck, Probe
+from tests.learner.probes import Boundless, Duck, Paying, Probe
 
 SMALL = Config(num_envs=4, unroll_length=5, torso=(8,), evaluation_episodes=3)
 
@@ -152,6 +152,68 @@ def test_a_learner_that_diverges_is_frozen_and_says_when():
     jax.tree.map(np.testing.assert_array_equal, before.replace(key=None), state.replace(key=None))
 
 
+def _finite(tree):
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree) if np.issubdtype(x.dtype, np.floating))
+
+
+def _struck(state, learner, reward):
+    """The state after an update in which learner `learner` of three was paid `reward` all along."""
+    inner = state.actors.state
+    cue = jnp.where(jnp.arange(3)[:, None] == learner, jnp.float32(reward), inner.cue)
+    return state.replace(actors=state.actors._replace(state=inner.replace(cue=cue)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(normalize_rewards=True),
+        dict(normalize_rewards=True, replay_fraction=0.5, replay_size=3),
+        dict(algorithm="ppo", normalize_advantages=True, epochs=2, minibatches=2),
+        dict(algorithm="ppo-kl", normalize_rewards=True, normalize_observations=True, actor_lag=1),
+        dict(memory="gru", normalize_rewards=True),
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_whoever_is_alive_is_finite_throughout_and_the_others_do_not_notice(settings):
+    learner = make_learner(dataclasses.replace(SMALL, **settings), environment=Paying(3))
+    update = jax.jit(jax.vmap(learner.update))
+    start = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 3))
+    start = calm = update(_struck(start, 1, 0.5))[0]
+    for _ in range(3):
+        calm = update(_struck(calm, 1, 0.5))[0]
+    for reward in (1e20, 3e38, np.inf, np.nan):
+        struck = start
+        for x in (reward, 0.5, 0.5):
+            struck = update(_struck(struck, 1, x))[0]
+        struck, other = (state.replace(key=None) for state in (struck, calm))
+        for i in (0, 2):
+            jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[i], y[i]), struck, other)
+        one = jax.tree.map(lambda x: x[1], struck)
+        assert np.isfinite(reward) or not one.alive
+        assert _finite(one.replace(actors=one.actors._replace(state=None)))
+        assert one.alive or reward != 1e20 or "normalize_rewards" not in settings
+
+
+def test_a_gradient_too_large_for_its_norm_is_a_death_and_not_a_standstill():
+    network = Pair(
+        lambda key, o: {"w": jnp.zeros(2)},
+        lambda p, o: (jnp.zeros((o.shape[0], 2)), 1e25 * jnp.sum(p["w"]) + 0 * o[:, 0]),
+    )
+    config = dataclasses.replace(SMALL, optimizer="adam")
+    learner = make_learner(config, environment=Probe(3), network=network, objective=_climb)
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))
+    assert np.isfinite(metrics["loss/total"])
+    assert not state.alive
+    assert state.died_at == 1
+
+
+def test_what_an_environment_keeps_to_itself_may_be_infinite():
+    kept = make_learner(SMALL, environment=Boundless(3))
+    after, _ = jax.jit(kept.update)(kept.init(jax.random.key(0)))
+    assert after.alive
+    assert np.isinf(after.actors.state.cue).all()
+
+
 def test_an_nnx_module_serves_as_network_through_split_and_merge():
     class Module(nnx.Module):
         def __init__(self, features, rngs):
@@ -180,8 +242,8 @@ def test_normalization_statistics_follow_what_the_learner_saw():
     state = learner.init(jax.random.key(0))
     for _ in range(3):
         state, metrics = update(state)
-    assert state.observation_moments.size == state.reward_scale.moments.size == 60
-    assert state.reward_scale.moments.variance > 1.0
+    assert state.observation_moments.batches == state.reward_scale.moments.batches == 3
+    assert state.reward_scale.moments.deviation * state.reward_scale.unit > 1.0
     assert metrics["ratio/max"] == 1.0
 
 
