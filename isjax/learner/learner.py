@@ -17,6 +17,7 @@ from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
+from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
@@ -142,13 +143,14 @@ class _Program(NamedTuple):
         check_key(key)
         config = self.config
         settings = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), Hyper() if hyper is None else hyper)
-        own_key, network_key, environment_key = jax.random.split(written_out(key), 3)
-        actors = reset_actors(self.agent.adapter, config.num_envs, environment_key, self.agent.memory(config.num_envs))
-        params = self.agent.init(network_key, actors.observation)
+        quick = written_out(key)
+        updates_key, resets_key = stream(quick, Domain.UPDATES), stream(quick, Domain.FIRST_RESETS)
+        actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        params = self.agent.init(stream(quick, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,
-            key=as_given(own_key, key),
+            key=as_given(updates_key, key),
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
@@ -163,15 +165,15 @@ class _Program(NamedTuple):
         )
         if not config.replayed_envs:
             return state
-        unroll = jax.eval_shape(lambda: self.act(state, own_key)[0])
+        unroll = jax.eval_shape(lambda: self.act(state, updates_key)[0])
         return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
-        act_key, learn_key = jax.random.split(jax.random.fold_in(written_out(state.key), state.update))
-        unroll, actors, finished = self.act(state, act_key)
+        key = jax.random.fold_in(written_out(state.key), state.update)
+        unroll, actors, finished = self.act(state, key)
         reward_scale = self.observe_rewards(state, unroll)
-        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, learn_key))
-        learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, learn_key)
+        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, key))
+        learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, key)
         stepped = dataclasses.replace(
             state,
             update=state.update + 1,
@@ -213,7 +215,7 @@ class _Program(NamedTuple):
         """The unroll with columns of earlier ones, if there is a replay."""
         if state.replay is None:
             return unroll
-        drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, jax.random.fold_in(key, 1))
+        drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
         return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
@@ -267,6 +269,7 @@ class _Program(NamedTuple):
         return jax.tree.map(lambda ring, x: jax.lax.dynamic_update_index_in_dim(ring, x, slot, 0), state.lagging, kept)
 
     def evaluate(self, state: LearnerState, key: Key) -> Evaluation:
+        check_key(key)
         actions, episodes = self.agent.adapter.actions, self.config.evaluation_episodes
 
         def choose(key: Key, observation: Tree, memory: Tree) -> tuple[jax.Array, Tree, Tree]:
@@ -293,6 +296,8 @@ def check_key(key: Key) -> None:
     """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
+    if key.ndim:
+        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
     if "rbg" in str(jax.random.key_impl(key)):
         raise ValueError(
             "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Unroll
 
 
@@ -43,9 +44,9 @@ class Replay(NamedTuple):
 
         That of `update` itself, `unroll`, is to be stored once it is known that learning from it went well.
         """
-        slot_key, env_key = jax.random.split(key)
-        slot = jax.random.randint(slot_key, (columns,), 0, jnp.minimum(update + 1, self.size))
-        env = jax.random.randint(env_key, (columns,), 0, self.unrolls.r_t.shape[2])
+        unrolls_key, envs_key = stream(key, Domain.REPLAYED_UNROLLS), stream(key, Domain.REPLAYED_ENVIRONMENTS)
+        slot = jax.random.randint(unrolls_key, (columns,), 0, jnp.minimum(update + 1, self.size))
+        env = jax.random.randint(envs_key, (columns,), 0, self.unrolls.r_t.shape[2])
         is_new = slot == update % self.size
 
         def draw(ring: jax.Array, x: jax.Array) -> jax.Array:

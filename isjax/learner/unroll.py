@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from isjax.learner.config import Config
 from isjax.learner.environments import Adapter
+from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Tree, Unroll
 
 
@@ -85,16 +86,15 @@ def act(
       config: how many environments and steps.
       policy: observations `[B, ...]` and memory to the distribution's parameters `[B, P]` and the next memory.
       actors: the environments where they stand.
-      key: nothing else draws from it.
+      key: of the update, of which acting has domains of its own.
 
     Returns:
       The unroll, the environments after it, and the episodes that ended.
     """
     rows, num_envs = config.unroll_length, config.num_envs
-    action_key, step_key, reset_key = jax.random.split(key, 3)
-    noise = adapter.actions.noise(action_key, (rows, num_envs))
-    step_keys = jax.random.split(step_key, (rows, num_envs))
-    fresh = draw_resets(adapter, config, reset_key)
+    noise = adapter.actions.noise(stream(key, Domain.ACTIONS), (rows, num_envs))
+    step_keys = jax.random.split(stream(key, Domain.STEPS), (rows, num_envs))
+    fresh = draw_resets(adapter, config, stream(key, Domain.RESETS))
     step_all = jax.vmap(adapter.step)
     slots = jnp.arange(cut_rows(adapter, rows))
 

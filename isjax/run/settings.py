@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from isjax.learner.config import Config, Hyper
+from isjax.learner.randomness import Domain, generator
 from isjax.run.store import Plan
 
 CONFIG_FIELDS = {
@@ -54,8 +55,8 @@ class Space:
 
     def settings(self, seed: int) -> list[Values]:
         """Every setting, the last field of the grid changing fastest."""
-        generator = np.random.default_rng(seed)
-        drawn = [{name: draw.sample(generator) for name, draw in self.draw.items()} for _ in range(self.draws)]
+        numbers = generator(seed, Domain.SWEEP)
+        drawn = [{name: draw.sample(numbers) for name, draw in self.draw.items()} for _ in range(self.draws)]
         grid = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
         return [point | numbers for point in grid for numbers in drawn]
 

@@ -68,6 +68,14 @@ class Paying(Probe):
         return EnvParams(max_steps_in_episode=1000)
 
 
+class Restless(Probe):
+    """Draws in every step as in every reset."""
+
+    def step_env(self, key, state, action, params):
+        observation, after, reward, terminated, info = super().step_env(key, state, action, params)
+        return observation, after, reward + jax.random.uniform(key), terminated, info
+
+
 class Boundless(Paying):
     """Its state holds infinity, which nobody sees; it pays nothing."""
 

@@ -327,6 +327,11 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
         learner.init(jax.random.key(0, impl="unsafe_rbg"))
     with pytest.raises(TypeError, match="typed key"):
         learner.init(jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match=r"key must be a single key, but its shape is \[3\]"):
+        learner.init(jax.random.split(jax.random.key(0), 3))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    with pytest.raises(TypeError, match="typed key"):
+        learner.evaluate(state, jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize(
