@@ -15,6 +15,7 @@ from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate
 from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
+from isjax.learner.metrics import check_own
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.randomness import Domain, stream
@@ -103,7 +104,7 @@ def make_learner(
     >>> state = learner.init(jax.random.key(0))
     >>> state, metrics = jax.jit(learner.update)(state)
     >>> metrics["ratio/max"], metrics["env_steps"]
-    (Array(1., dtype=float32), Array(20, dtype=int32))
+    (Array(1., dtype=float32), Array(20., dtype=float32))
     """
     agent = make_agent(config, environment=environment, environment_params=environment_params, network=network)
     program = _Program(config, agent, get_algorithm(config, objective))
@@ -142,7 +143,7 @@ class _Program(NamedTuple):
     def init(self, key: Key, hyper: Hyper | None = None) -> LearnerState:
         check_key(key)
         config = self.config
-        settings = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), Hyper() if hyper is None else hyper)
+        settings = (Hyper() if hyper is None else hyper).as_arrays()
         quick = written_out(key)
         updates_key, resets_key = stream(quick, Domain.UPDATES), stream(quick, Domain.FIRST_RESETS)
         actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
@@ -250,12 +251,14 @@ class _Program(NamedTuple):
         )
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
+        check_own(metrics)
         metrics = metrics | {
             "ratio/lag": jnp.minimum(before.update, self.config.actor_lag).astype(jnp.float32),
             "episodes": finished.episodes,
             "episode_return": finished.return_sum / finished.episodes,
             "update": state.update,
-            "env_steps": state.update * self.config.steps_per_update,
+            # Rounded beyond 2^24; an int32 would overflow. Who needs them exactly multiplies the updates on the host.
+            "env_steps": state.update.astype(jnp.float32) * self.config.steps_per_update,
             "alive": alive,
             "died_at": state.died_at,
         }

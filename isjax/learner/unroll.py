@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from isjax.learner.config import Config
 from isjax.learner.environments import Adapter
+from isjax.learner.metrics import expand
 from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Tree, Unroll
 
@@ -129,8 +130,3 @@ def act(
     unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot, memory, mu)
     finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.int32), jnp.sum(finished_return))
     return unroll, actors, finished
-
-
-def expand(flags: jax.Array, like: jax.Array) -> jax.Array:
-    """The same along the axes that `like` has beyond those of `flags`."""
-    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax.learner.metrics import middle_mean
 from isjax.learner.randomness import Domain, stream
-from isjax.run.progress import middle_mean
 from isjax.run.store import Plan, device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
 from isjax.types import Device, Key

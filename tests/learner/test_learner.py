@@ -340,6 +340,23 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
         (dict(unroll_length=0), "unroll_length must be at least 1, but it is 0"),
         (dict(actor_lag=-1), "actor_lag must be at least 0, but it is -1"),
         (dict(torso=(0,)), "torso must be widths of at least 1"),
+        (dict(torso=64), "torso must be a tuple of whole numbers, but it is 64"),
+        (dict(torso=(10**6, 10**6)), "torso must be layers of fewer than 2\\^31 weights"),
+        (dict(num_envs=8.0), "num_envs must be a whole number, but it is 8.0"),
+        (dict(num_envs="8"), "num_envs must be a whole number, but it is '8'"),
+        (dict(num_envs=True), "num_envs must be a whole number, but it is True"),
+        (dict(num_envs=10**12), "num_envs must be less than 2\\^31, but it is 1000000000000"),
+        (dict(num_envs=2**20, unroll_length=2**12), "num_envs must be so small that num_envs · unroll_length"),
+        (dict(steps=2**40), "steps must be less than 2\\^31 updates of num_envs · unroll_length = 128 steps"),
+        (dict(epochs=2**20, minibatches=2**20), "epochs must be so few that epochs · minibatches is less than"),
+        (dict(normalize_rewards=1), "normalize_rewards must be true or false, but it is 1"),
+        (dict(correction="vtrace"), "correction must be one of v-trace, one-step, epsilon, none, but it is 'vtrace'"),
+        (dict(env=3), "env must be a text, but it is 3"),
+        (dict(env_params="a=1"), "env_params must be a tuple of texts, but it is 'a=1'"),
+        (dict(replay_fraction=float("nan")), "replay_fraction must be a number, but it is nan"),
+        (dict(replay_fraction=0.9999999), "replay_fraction must be at most 0.990099 to ask for no more"),
+        (dict(replay_fraction=0.01), "replay_fraction must be above 0.0588 to come to an environment"),
+        (dict(replay_fraction=0.5, replay_size=2**30), "replay_size must be so small that it holds fewer than"),
     ],
 )
 def test_bad_settings_name_the_field_and_what_is_allowed(settings, message):
@@ -366,9 +383,48 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
         make_learner(dataclasses.replace(SMALL, **settings))
 
 
-def test_bad_hyperparameters_name_the_field_and_what_is_allowed():
-    with pytest.raises(ValueError, match=r"discount must be in \[0, 1\], but it is 1.5"):
-        Hyper(discount=1.5).check()
+def test_numbers_of_numpy_and_lists_make_the_same_config():
+    same = Config(num_envs=np.int64(8), torso=[64, 64], normalize_rewards=np.True_, replay_fraction=np.float32(0.5))
+    assert same == Config(num_envs=8, torso=(64, 64), normalize_rewards=True, replay_fraction=0.5)
+    assert {type(x) for x in (same.num_envs, same.replay_fraction, same.normalize_rewards)} == {int, float, bool}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(discount=1.5), r"discount must be in \[0, 1\], but it is 1.5"),
+        (dict(discount=np.array([0.9, np.nan])), r"discount must be in \[0, 1\], but it is nan"),
+        (dict(discount="0.9"), "discount must be a number, or an array .* but it is '0.9'"),
+        (dict(discount=True), "discount must be a number, or an array .* but it is True"),
+        (dict(discount=None), "discount must be a number, or an array .* but it is None"),
+        (dict(discount=np.ones((2, 2))), r"discount must be a number, or an array .* but it is of shape \[2, 2\]"),
+        (dict(discount=np.ones(2), lambda_=np.ones(3)), "discount must be a number, or an array .* of shape"),
+        (dict(learning_rate=np.nan), "learning_rate must be at least 0, but it is nan"),
+        (dict(learning_rate=np.inf), "learning_rate must be finite, but it is inf"),
+        (dict(learning_rate=1e39), "learning_rate must be finite, but it is 1e\\+39"),
+        (dict(kl_cost=np.inf), "kl_cost must be finite, but it is inf"),
+        (dict(clip_rho=1e-50), "clip_rho must be greater than 0, but it is 1e-50"),
+        (dict(max_grad_norm=np.nan), "max_grad_norm must be greater than 0, but it is nan"),
+    ],
+)
+def test_bad_hyperparameters_name_the_field_and_what_is_allowed(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Hyper(**settings).check()
+
+
+def test_bounds_may_be_infinite_and_settings_of_many_learners_are_arrays():
+    Hyper(clip_rho=np.inf, max_grad_norm=np.inf, discount=np.full(3, 0.9), learning_rate=[1e-3] * 3).check()
+
+
+def test_hyperparameters_of_another_shape_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"discount must be a number, but it is of shape \[2\]"):
+        make_learner(SMALL).init(jax.random.key(0), Hyper(discount=np.ones(2)))
+
+
+def test_steps_are_counted_beyond_what_32_bits_hold():
+    learner = make_learner(SMALL, environment=Probe(3))
+    state = learner.init(jax.random.key(0)).replace(update=jnp.int32(2**30))
+    np.testing.assert_allclose(jax.jit(learner.update)(state)[1]["env_steps"], (2**30 + 1) * 20, rtol=1e-7)
 
 
 def test_an_unknown_algorithm_is_answered_with_the_known_ones():

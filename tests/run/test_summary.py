@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.run.progress import describe, headline, middle_mean, number, rate
+from isjax.learner.metrics import middle_mean
+from isjax.run.progress import describe, headline, number, rate
 from isjax.run.store import Plan
 from isjax.run.summary import evaluation_key, final_return, setting_scores, training_key
 from isjax.stats import interquartile_mean
