@@ -85,9 +85,11 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
     Raises:
       ValueError: a setting is impossible.
     """
+    from isjax.learner.objectives import settings_in_use
+
     by_program: dict[Config, list[tuple[int, Hyper]]] = {}
-    for number, values in enumerate(settings):
-        program, hyper = _complete(values, base, config)
+    complete = settings_in_use([_complete(values, base, config) for values in settings])
+    for number, (program, hyper) in enumerate(complete):
         by_program.setdefault(program, []).append((number, hyper))
     replicas = numbers["learners"]
     groups = []

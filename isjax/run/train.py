@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from isjax.learner import make_learner
+from isjax.learner.objectives import check_settings
 from isjax.population import make_population
 from isjax.run import store
 from isjax.run.checkpoints import Checkpoints, Rows
@@ -80,7 +81,7 @@ class Run:
     def __init__(self, plan: Plan, folder: Path, *, resume: bool = False, options: Options | None = None) -> None:
         self.plan, self.folder, self.options = plan, folder, options or Options()
         check_sink(self.options.sink)
-        plan.hyper.check()
+        check_settings(plan.config, plan.hyper)
         _check_folder(plan, folder, resume)
         self._devices = _devices(self.options)
         shared = self.options.devices_per_learner
