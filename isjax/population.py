@@ -85,8 +85,8 @@ def make_population(
 
     def init(key: Key, hyper: Hyper | None = None, index: jax.Array | None = None) -> LearnerState:
         check_key(key)
-        hyper = jax.tree.map(lambda x: _per_learner(x, learners), Hyper() if hyper is None else hyper)
-        keys = _keys(key, everyone if index is None else index)
+        hyper = (Hyper() if hyper is None else hyper).as_arrays(learners)
+        keys = _keys(key, everyone if index is None else index, learners)
         # On a CPU one learner at a time: the QR of an orthogonal initializer, batched over learners, can starve a
         # pool of two threads for good.
         at_once = 1 if on_cpu else learners
@@ -111,7 +111,7 @@ def make_population(
         return dataclasses.replace(after, hyper=state.hyper, key=state.key), metrics
 
     def evaluate(state: LearnerState, key: Key, index: jax.Array | None = None) -> Evaluation:
-        keys = _keys(key, everyone if index is None else index)
+        keys = _keys(key, everyone if index is None else index, learners)
         return spread(jax.vmap(learner.evaluate), batch(state))((state, keys))
 
     return Population(jax.jit(init), jax.jit(advance, donate_argnums=0), jax.jit(evaluate), mesh)
@@ -196,16 +196,11 @@ def best_learner(scores: np.ndarray, alive: np.ndarray) -> int:
     return int(np.argmax(np.where(counts, scores, -np.inf)))
 
 
-def _keys(key: Key, index: jax.Array | np.ndarray) -> Key:
+def _keys(key: Key, index: jax.Array | np.ndarray, learners: int) -> Key:
+    if jnp.shape(index) != (learners,):
+        raise ValueError(f"index must be [{learners}], but its shape is {list(jnp.shape(index))}.")
     keys = jax.vmap(lambda i: jax.random.fold_in(written_out(key), i))(jnp.asarray(index))
     return as_given(keys, key)
-
-
-def _per_learner(x: Any, learners: int) -> jax.Array:
-    x = jnp.asarray(x, jnp.float32)
-    if x.shape not in ((), (learners,)):
-        raise ValueError(f"A field of hyper must be a number or [{learners}], but its shape is {list(x.shape)}.")
-    return jnp.broadcast_to(x, (learners,))
 
 
 def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:

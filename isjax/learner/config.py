@@ -1,11 +1,15 @@
 """The two kinds of settings: `Config` is static and recompiles, `Hyper` is traced and varies by `vmap`."""
 
 import dataclasses
-from typing import Literal
+import math
+import typing
+from itertools import pairwise
+from typing import Any, Literal
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _COUNTS = (
     "steps",
@@ -17,18 +21,22 @@ _COUNTS = (
     "channels",
     "evaluation_episodes",
 )
+_FRACTIONS = ("discount", "lambda_", "learning_rate_end")
+_FINITE = ("learning_rate", "value_cost", "entropy_cost")
+_FINITE_ABOVE_ZERO = ("max_kl", "kl_cost")
 _ABOVE_ZERO = (
     "max_grad_norm",
     "clip_rho",
     "clip_c",
     "clip_pg_rho",
     "clip_epsilon",
-    "max_kl",
-    "kl_cost",
     "temperature",
     "max_weight",
     "replay_max_kl",
 )
+"""Infinity switches these off."""
+_LIMIT = 2**31
+"""What is counted on a device has to stay below: its integers have 32 bits."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,8 @@ class Config:
     clip_values: bool = False
     """Bound how far ppo's value loss moves a value by clip_epsilon."""
     replay_fraction: float = 0.0
-    """Share of each batch that comes from earlier unrolls, in [0, 1); not where advantages are fixed beforehand."""
+    """Share of each batch that comes from earlier unrolls, in [0, 1), rounded to whole environments; not where
+    advantages are fixed beforehand."""
     replay_size: int = 100
     """Unrolls that the replay keeps, the newest ones."""
     replay_mask: bool = False
@@ -99,6 +108,8 @@ class Config:
     """Evaluate the most likely actions, or actions sampled from the policy."""
 
     def __post_init__(self) -> None:
+        for name, kind in typing.get_type_hints(Config).items():
+            object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
         for name in _COUNTS:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("actor_lag", "resets_per_unroll", "burn_in"):
@@ -123,6 +134,31 @@ class Config:
             self.torso,
             "at least one layer for the memory to follow",
         )
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        """Raises `ValueError` for numbers that no device can count to, or that would come to nothing."""
+        counts = (*_COUNTS[1:], "actor_lag", "resets_per_unroll")
+        for name in counts:
+            _require(getattr(self, name) < _LIMIT, name, getattr(self, name), "less than 2^31")
+        for width, following in pairwise((1, *self.torso, 1)):
+            _require(width * following < _LIMIT, "torso", self.torso, "layers of fewer than 2^31 weights")
+        rows = f"so small that num_envs · unroll_length, here {self.steps_per_update}, is less than 2^31"
+        _require(self.steps_per_update < _LIMIT, "num_envs", self.num_envs, rows)
+        updates = f"less than 2^31 updates of num_envs · unroll_length = {self.steps_per_update} steps"
+        _require(self.updates < _LIMIT, "steps", self.steps, updates)
+        steps = "so few that epochs · minibatches is less than 2^31"
+        _require(self.epochs * self.minibatches < _LIMIT, "epochs", self.epochs, steps)
+        if self.replay_fraction:
+            least, most = 1 / (self.num_envs * 2 + 1), self.replay_size / (self.replay_size + 1)
+            some = f"above {least:.3g} to come to an environment beside {self.num_envs}"
+            _require(self.replayed_envs > 0, "replay_fraction", self.replay_fraction, some)
+            stored = f"at most {most:.6g} to ask for no more than replay_size = {self.replay_size} unrolls hold"
+            _require(
+                self.replayed_envs <= self.replay_size * self.num_envs, "replay_fraction", self.replay_fraction, stored
+            )
+            held = "so small that it holds fewer than 2^31 steps"
+            _require(self.replay_size * self.steps_per_update < _LIMIT, "replay_size", self.replay_size, held)
 
     @property
     def steps_per_update(self) -> int:
@@ -188,18 +224,83 @@ class Hyper:
     """Factor of the policy's entropy, in nats."""
 
     def check(self) -> None:
-        """Raises `ValueError` for a number out of range. For the host: traced values cannot be checked."""
-        for name in ("discount", "lambda_", "learning_rate_end"):
-            value = getattr(self, name)
-            _require(bool(jnp.all((jnp.asarray(value) >= 0) & (jnp.asarray(value) <= 1))), name, value, "in [0, 1]")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            _require(bool(jnp.all(jnp.asarray(value) > 0)), name, value, "greater than 0")
-        for name in ("learning_rate", "value_cost", "entropy_cost"):
-            value = getattr(self, name)
-            _require(bool(jnp.all(jnp.asarray(value) >= 0)), name, value, "at least 0")
+        """Raises `ValueError` for a number out of range. For the host: traced values cannot be checked.
+
+        What counts is the number that float32 makes of it.
+        """
+        with np.errstate(over="ignore"):
+            arrays = {name: np.asarray(_numbers(name, x), np.float32) for name, x in vars(self).items()}
+        shapes = {x.shape for x in arrays.values() if x.ndim}
+        for name, x in arrays.items():
+            single = x.ndim == 0 or (x.ndim == 1 and len(shapes) == 1)
+            _require(single, name, f"of shape {list(x.shape)}", "a number, or an array [L] of the same L as others")
+        for name in _FRACTIONS:
+            self._require_all((arrays[name] >= 0) & (arrays[name] <= 1), name, "in [0, 1]")
+        for name in (*_ABOVE_ZERO, *_FINITE_ABOVE_ZERO):
+            self._require_all(arrays[name] > 0, name, "greater than 0")
+        for name in _FINITE:
+            self._require_all(arrays[name] >= 0, name, "at least 0")
+        for name in (*_FINITE, *_FINITE_ABOVE_ZERO):
+            self._require_all(np.isfinite(arrays[name]), name, "finite")
+
+    def _require_all(self, holds: np.ndarray, name: str, allowed: str) -> None:
+        """Raises `ValueError` that shows the first number for which the rule does not hold."""
+        if not np.all(holds):
+            _require(False, name, np.asarray(getattr(self, name))[~np.asarray(holds)].flat[0], allowed)
+
+    def as_arrays(self, learners: int | None = None) -> "Hyper":
+        """All fields as float32, `[]`, or `[learners]` where single numbers are repeated.
+
+        Raises:
+          ValueError: a field is no number, or of another shape.
+        """
+        shape, found = () if learners is None else (learners,), {}
+        for name, value in vars(self).items():
+            x = jnp.asarray(_numbers(name, value), jnp.float32)
+            allowed = f"a number or [{learners}]" if shape else "a number"
+            _require(x.shape in ((), shape), name, f"of shape {list(x.shape)}", allowed)
+            found[name] = jnp.broadcast_to(x, shape)
+        return Hyper(**found)
+
+
+def _typed(name: str, kind: Any, value: Any) -> Any:
+    """A setting in the type of its field: NumPy's numbers are numbers, a list is a tuple.
+
+    Raises `ValueError` for anything else.
+    """
+    choices = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        _require(isinstance(value, str) and value in choices, name, repr(value), f"one of {', '.join(choices)}")
+        return value
+    if typing.get_origin(kind) is tuple:
+        each = "whole numbers" if choices[0] is int else "texts"
+        _require(isinstance(value, tuple | list), name, repr(value), f"a tuple of {each}")
+        return tuple(_typed(name, choices[0], x) for x in value)
+    types, allowed = {
+        bool: ((bool, np.bool_), "true or false"),
+        int: ((int, np.integer), "a whole number"),
+        float: ((int, float, np.integer, np.floating), "a number"),
+        str: ((str,), "a text"),
+    }[kind]
+    is_bool = isinstance(value, bool | np.bool_)
+    fits = isinstance(value, types) and is_bool == (kind is bool)
+    _require(fits and not (kind is float and not math.isfinite(value)), name, repr(value), allowed)
+    return kind(value)
+
+
+def _numbers(name: str, value: Any) -> Any:
+    """What a field of `Hyper` holds, as an array or traced; raises `ValueError` for what is not real numbers."""
+    try:
+        x = value if isinstance(value, jax.Array) else np.asarray(value)
+    except ValueError:  # a list of lists of different lengths
+        x = np.asarray("")
+    is_real = jnp.issubdtype(x.dtype, jnp.integer) or jnp.issubdtype(x.dtype, jnp.floating)
+    _require(is_real, name, repr(value), "a number, or an array [L] of numbers")
+    return x
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {allowed}, but it is {value}.")
+        shown = f"{value}"
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}…"
+        raise ValueError(f"{name} must be {allowed}, but it is {shown}.")

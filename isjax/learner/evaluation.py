@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax.learner.environments import Adapter
+from isjax.learner.randomness import Domain, stream
 from isjax.learner.unroll import reset_actors
 from isjax.types import Key, Tree
 
@@ -70,17 +71,16 @@ def play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key)
 
 
 def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key, log: Any) -> tuple[Evaluation, Any]:
-    start_key, run_key = jax.random.split(key)
-    actors = reset_actors(adapter, episodes, start_key)
+    actors = reset_actors(adapter, episodes, stream(key, Domain.EPISODE_RESETS))
+    actions_key, steps_key = stream(key, Domain.EPISODE_ACTIONS), stream(key, Domain.EPISODE_STEPS)
 
     def step(loop):
         t, observation, state, carry, running, played, log = loop
         running = running & has_legal_action(adapter, observation)
-        choose_key, step_key = jax.random.split(jax.random.fold_in(run_key, t))
-        action, carry, kept = choose(choose_key, observation, carry)
+        action, carry, kept = choose(jax.random.fold_in(actions_key, t), observation, carry)
         # Any state will do to go on from after an episode: what follows does not count.
         fresh = (observation, state) if adapter.takes_fresh else None
-        keys = jax.random.split(step_key, episodes)
+        keys = jax.random.split(jax.random.fold_in(steps_key, t), episodes)
         after = jax.vmap(adapter.step)(keys, state, adapter.actions.execute(action), fresh)
         reward = jnp.where(running, after.reward, 0.0)
         if log is not None:

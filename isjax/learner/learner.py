@@ -15,8 +15,10 @@ from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
+from isjax.learner.metrics import check_own
 from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
+from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
@@ -33,7 +35,12 @@ class LearnerState:
     update: jax.Array
     """`[]` int32, updates made so far."""
     alive: jax.Array
-    """`[]` bool; false once parameters or loss were not finite: nothing changes from then on."""
+    """`[]` bool; false once anything that makes up the learner was not finite: nothing changes from then on.
+
+    That is its loss and gradient, parameters, optimizer, statistics and memories, and what it saw: observations,
+    rewards and returns. What an environment's state holds is the environment's own affair: infinity may be a
+    placeholder there.
+    """
     died_at: jax.Array
     """`[]` int32, the update (from 1) at which it died; −1 while it lives."""
     died_of: jax.Array
@@ -99,7 +106,7 @@ def make_learner(
     >>> state = learner.init(jax.random.key(0))
     >>> state, metrics = jax.jit(learner.update)(state)
     >>> metrics["ratio/max"], metrics["env_steps"]
-    (Array(1., dtype=float32), Array(20, dtype=int32))
+    (Array(1., dtype=float32), Array(20., dtype=float32))
     """
     agent = make_agent(config, environment=environment, environment_params=environment_params, network=network)
     program = _Program(config, agent, get_algorithm(config, objective))
@@ -138,14 +145,15 @@ class _Program(NamedTuple):
     def init(self, key: Key, hyper: Hyper | None = None) -> LearnerState:
         check_key(key)
         config = self.config
-        settings = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), Hyper() if hyper is None else hyper)
-        own_key, network_key, environment_key = jax.random.split(written_out(key), 3)
-        actors = reset_actors(self.agent.adapter, config.num_envs, environment_key, self.agent.memory(config.num_envs))
-        params = self.agent.init(network_key, actors.observation)
+        settings = (Hyper() if hyper is None else hyper).as_arrays()
+        quick = written_out(key)
+        updates_key, resets_key = stream(quick, Domain.UPDATES), stream(quick, Domain.FIRST_RESETS)
+        actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        params = self.agent.init(stream(quick, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,
-            key=as_given(own_key, key),
+            key=as_given(updates_key, key),
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
@@ -161,15 +169,15 @@ class _Program(NamedTuple):
         )
         if not config.replayed_envs:
             return state
-        unroll = jax.eval_shape(lambda: self.act(state, own_key)[0])
+        unroll = jax.eval_shape(lambda: self.act(state, updates_key)[0])
         return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
-        act_key, learn_key = jax.random.split(jax.random.fold_in(written_out(state.key), state.update))
-        unroll, actors, finished = self.act(state, act_key)
-        unroll, reward_scale = self.scale_rewards(state, unroll)
-        batch, replay = self.replayed(state, unroll, learn_key)
-        learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, learn_key)
+        key = jax.random.fold_in(written_out(state.key), state.update)
+        unroll, actors, finished = self.act(state, key)
+        reward_scale = self.observe_rewards(state, unroll)
+        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, key))
+        learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, key)
         stepped = dataclasses.replace(
             state,
             update=state.update + 1,
@@ -180,8 +188,7 @@ class _Program(NamedTuple):
             reward_scale=reward_scale,
             kl_cost=learned.kl_cost,
         )
-        state, metrics = self.settle(state, stepped, unroll, finished, learned.metrics)
-        return dataclasses.replace(state, replay=replay), metrics
+        return self.settle(state, stepped, unroll, finished, learned.metrics)
 
     def act(self, state: LearnerState, key: Key) -> tuple[Unroll, Actors, Finished]:
         behavior = state.params if state.lagging is None else self.lagging_params(state)
@@ -197,21 +204,23 @@ class _Program(NamedTuple):
         slot = state.update % self.config.actor_lag
         return jax.tree.map(lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.lagging)
 
-    def scale_rewards(self, state: LearnerState, unroll: Unroll) -> tuple[Unroll, RewardScale | None]:
-        """Rewards over the deviation of the discounted return, which the unroll itself counts towards."""
+    def observe_rewards(self, state: LearnerState, unroll: Unroll) -> RewardScale | None:
+        """The scale of rewards, for which the unroll itself counts already."""
         if state.reward_scale is None:
-            return unroll, None
+            return None
         same_episode_t = ~(unroll.terminated_t | unroll.truncated_t)
-        r_t, scale = state.reward_scale.scaled(unroll.r_t, same_episode_t, state.hyper.discount)
-        return unroll._replace(r_t=r_t), scale
+        return state.reward_scale.observed(unroll.r_t, same_episode_t, state.hyper.discount)
 
-    def replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> tuple[Unroll, Replay | None]:
-        """The unroll with columns of earlier ones, and the replay that holds it now. The dead store nothing."""
+    def scaled(self, scale: RewardScale | None, unroll: Unroll) -> Unroll:
+        """The unroll with its rewards over the present deviation of the discounted return, replayed ones too."""
+        return unroll if scale is None else unroll._replace(r_t=scale.scaled(unroll.r_t))
+
+    def with_replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> Unroll:
+        """The unroll with columns of earlier ones, if there is a replay."""
         if state.replay is None:
-            return unroll, None
-        replay = state.replay.stored(unroll, state.update, state.alive)
-        drawn = replay.drawn(self.config.replayed_envs, state.update, jax.random.fold_in(key, 1))
-        return joined(unroll, drawn, self.config.burn_in), replay
+            return unroll
+        drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
+        return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
         """Of the features, if they are standardized."""
@@ -230,7 +239,10 @@ class _Program(NamedTuple):
         self, before: LearnerState, after: LearnerState, unroll: Unroll, finished: Finished, metrics: Metrics
     ) -> tuple[LearnerState, Metrics]:
         """Keeps the state of before for a learner that is not alive, or dies now, and tells."""
-        healthy = jnp.isfinite(metrics["loss/total"]) & _all_finite(after.params)
+        health = metrics["loss/total"], metrics["loss/grad_norm"], _learned(after), unroll.r_t
+        if before.replay is not None:
+            health += unroll.observation_tm1, unroll.cut_observation
+        healthy = _all_finite(health)
         alive = before.alive & healthy
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _settled_here(after), _settled_here(before))
         state = dataclasses.replace(
@@ -239,15 +251,18 @@ class _Program(NamedTuple):
             alive=alive,
             died_at=jnp.where(before.alive & ~healthy, before.update + 1, before.died_at),
             died_of=jnp.where(before.alive & ~healthy, self.cause(unroll), before.died_of),
+            replay=None if before.replay is None else before.replay.stored(unroll, before.update, alive),
         )
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
+        check_own(metrics)
         metrics = metrics | {
             "ratio/lag": jnp.minimum(before.update, self.config.actor_lag).astype(jnp.float32),
             "episodes": finished.episodes,
             "episode_return": finished.return_sum / finished.episodes,
             "update": state.update,
-            "env_steps": state.update * self.config.steps_per_update,
+            # Rounded beyond 2^24; an int32 would overflow. Who needs them exactly multiplies the updates on the host.
+            "env_steps": state.update.astype(jnp.float32) * self.config.steps_per_update,
             "alive": alive,
             "died_at": state.died_at,
         }
@@ -267,6 +282,7 @@ class _Program(NamedTuple):
         return jax.tree.map(lambda ring, x: jax.lax.dynamic_update_index_in_dim(ring, x, slot, 0), state.lagging, kept)
 
     def evaluate(self, state: LearnerState, key: Key) -> Evaluation:
+        check_key(key)
         actions, episodes = self.agent.adapter.actions, self.config.evaluation_episodes
 
         def choose(key: Key, observation: Tree, memory: Tree) -> tuple[jax.Array, Tree, Tree]:
@@ -278,6 +294,12 @@ class _Program(NamedTuple):
         return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, written_out(key))
 
 
+def _learned(state: LearnerState) -> Tree:
+    """All of a state but what its environments keep to themselves, what never changes, and copies of earlier parts."""
+    actors = state.actors._replace(state=None)
+    return dataclasses.replace(_settled_here(state), hyper=None, alive=None, actors=actors)
+
+
 def _settled_here(state: LearnerState) -> LearnerState:
     """Without what takes care of itself: a key never changes, and rings are written one slot at a time."""
     return dataclasses.replace(state, key=None, lagging=None, replay=None)
@@ -287,6 +309,8 @@ def check_key(key: Key) -> None:
     """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
+    if key.ndim:
+        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
     if "rbg" in str(jax.random.key_impl(key)):
         raise ValueError(
             "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."
@@ -294,4 +318,5 @@ def check_key(key: Key) -> None:
 
 
 def _all_finite(tree: Tree) -> jax.Array:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in leaves]))

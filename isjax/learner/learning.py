@@ -12,6 +12,7 @@ from isjax.learner import metrics as metrics_lib
 from isjax.learner.agent import Agent, Seen
 from isjax.learner.config import Config, Hyper
 from isjax.learner.objectives import Algorithm
+from isjax.learner.randomness import Domain, stream
 from isjax.losses import adapt_beta, surrogate_loss, trust_region_step
 from isjax.types import Key, Metrics, Terms, Tree, Unroll
 
@@ -190,7 +191,8 @@ class Learning(NamedTuple):
     def minibatches(self, columns: int, key: Key) -> jax.Array:
         """`[epochs × minibatches, columns / minibatches]`: in each epoch every column once, shuffled."""
         config = self.config
-        orders = jax.vmap(lambda k: jax.random.permutation(k, columns))(jax.random.split(key, config.epochs))
+        keys = jax.random.split(stream(key, Domain.MINIBATCHES), config.epochs)
+        orders = jax.vmap(lambda k: jax.random.permutation(k, columns))(keys)
         return orders.reshape(config.epochs * config.minibatches, -1)
 
     def step_in_trust_region(self, state: "LearnerState", start: Learned, rows: Fixed) -> Learned:

@@ -1,28 +1,93 @@
-"""Metrics of several updates in one: means, sums, extremes, each by its name."""
+"""What metrics mean: how several updates, and several learners, become one number, and what a page calls it.
+
+One table, which the learner, the sinks, the terminal and the page read.
+"""
+
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from isjax.learner.unroll import expand
 from isjax.types import Metrics
 
-_SUMS = ("episodes",)
-_MINIMA = ("ratio/min",)
-_MAXIMA = ("ratio/max", "trust/kl_max")
-_LAST = ("update", "env_steps", "alive", "died_at")
+Reduction = Literal["mean", "sum", "min", "max", "last", "per_episode"]
+"""Over updates: "per_episode" is a mean that each update weighs in by its episodes, "last" the state of the last one.
+Over learners: means become the interquartile mean, sums and extremes stay what they are, states have none."""
+
+
+class Metric(NamedTuple):
+    """A metric by its name."""
+
+    name: str
+    reduction: Reduction
+    title: str
+    unit: str
+
+
+_TABLE: tuple[Metric, ...] = (
+    Metric("update", "last", "Updates", "updates"),
+    Metric("env_steps", "last", "Environment steps", "steps"),
+    Metric("alive", "last", "Whether the learner is alive", "learner"),
+    Metric("died_at", "last", "Update at which the learner died", "update"),
+    Metric("episodes", "sum", "Episodes that ended", "episodes"),
+    Metric("episode_return", "per_episode", "Return of the episodes that ended", "return"),
+    Metric("ratio/ess_fraction", "mean", "Effective sample size: 1 is on-policy", "share of rows"),
+    Metric("ratio/min", "min", "Smallest ratio", "ratio"),
+    Metric("ratio/mean", "mean", "Mean of the ratios", "ratio"),
+    Metric("ratio/max", "max", "Largest ratio", "ratio"),
+    Metric("ratio/std", "mean", "Standard deviation of the ratios", "ratio"),
+    Metric("ratio/lag", "mean", "Lag: updates between acting and learning", "updates"),
+    Metric("loss/policy", "mean", "Loss of the policy", "loss"),
+    Metric("loss/value", "mean", "Loss of the value", "loss"),
+    Metric("loss/total", "mean", "Loss in total", "loss"),
+    Metric("loss/entropy", "mean", "Entropy of the policy", "nats"),
+    Metric("loss/grad_norm", "mean", "Norm of the gradient, before it is clipped", "norm"),
+    Metric("trust/kl", "mean", "KL of the step in the trust region", "nats"),
+    Metric("trust/kl_max", "max", "Largest KL of a step in the trust region", "nats"),
+    Metric("trust/accepted", "mean", "Steps that the line search accepted", "share"),
+    Metric("trust/improvement", "mean", "Improvement of the surrogate", "advantage"),
+    Metric("kl/update", "mean", "KL that an update came to", "nats"),
+    Metric("kl/cost", "mean", "Factor of the KL penalty", "factor"),
+)
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
 _WEIGHT = "_weight"
+_RESERVED = (*(metric.name for metric in _TABLE[:6]), _WEIGHT)
+
+
+def metric_of(name: str) -> Metric:
+    """What is declared of a metric. Others are means, or extremes where their names end so.
+
+    >>> metric_of("trust/kl_max").reduction, metric_of("my/error").reduction, metric_of("my/error_max").reduction
+    ('max', 'mean', 'max')
+    """
+    extreme: dict[str, Reduction] = {"min": "min", "max": "max"}
+    ending = name.rpartition("/")[2].rpartition("_")[2]
+    return METRICS.get(name) or Metric(name, extreme.get(ending, "mean"), name, "value")
+
+
+def check_own(metrics: Metrics) -> None:
+    """Raises `ValueError` for a metric of an objective that nobody could keep."""
+    for name, x in metrics.items():
+        if name in _RESERVED:
+            raise ValueError(f"A metric must not be called {name}, which is one of the learner's own.")
+        if jnp.ndim(x) > 1:
+            raise ValueError(f"The metric {name} must be a number or [K], but its shape is {list(jnp.shape(x))}.")
 
 
 def start(like: Metrics) -> Metrics:
     """Nothing merged yet; `like` gives names and shapes (arrays or their `jax.eval_shape`)."""
 
     def empty(name: str, x: jax.Array) -> jax.Array:
-        fill = jnp.inf if name in _MINIMA else -jnp.inf if name in _MAXIMA else 0
-        return jnp.full(x.shape, fill, x.dtype)
+        reduction = metric_of(name).reduction
+        if reduction in ("last", "sum"):
+            return jnp.zeros(x.shape, x.dtype)
+        fill = {"min": jnp.inf, "max": -jnp.inf}.get(reduction, 0.0)
+        return jnp.full(x.shape, fill, jnp.promote_types(x.dtype, jnp.float32))
 
     merged = {name: empty(name, x) for name, x in like.items()}
     fewest = min((x.shape for x in like.values()), key=len)
-    return merged | {_WEIGHT: jnp.zeros(fewest)}
+    return merged | {_WEIGHT: jnp.zeros(fewest, jnp.int32)}
 
 
 def merge(merged: Metrics, new: Metrics) -> Metrics:
@@ -30,14 +95,14 @@ def merge(merged: Metrics, new: Metrics) -> Metrics:
     counts = jnp.asarray(new.get("alive", True))
     result = {_WEIGHT: merged[_WEIGHT] + counts}
     for name, x in new.items():
-        so_far = merged[name]
-        if name in _LAST:
+        so_far, reduction = merged[name], metric_of(name).reduction
+        if reduction == "last":
             result[name] = x
-        elif name in _MINIMA:
-            result[name] = jnp.where(counts, jnp.minimum(so_far, x), so_far)
-        elif name in _MAXIMA:
-            result[name] = jnp.where(counts, jnp.maximum(so_far, x), so_far)
-        elif name == "episode_return":
+        elif reduction == "min":
+            result[name] = jnp.where(expand(counts, x), jnp.minimum(so_far, x), so_far)
+        elif reduction == "max":
+            result[name] = jnp.where(expand(counts, x), jnp.maximum(so_far, x), so_far)
+        elif reduction == "per_episode":
             result[name] = so_far + jnp.where(counts & (new["episodes"] > 0), x * new["episodes"], 0.0)
         else:
             result[name] = so_far + jnp.where(expand(counts, x), x, 0)
@@ -46,14 +111,40 @@ def merge(merged: Metrics, new: Metrics) -> Metrics:
 
 def finish(merged: Metrics) -> Metrics:
     """The metrics of everything merged; NaN where there was nothing to take a mean of."""
-    weight = merged[_WEIGHT]
+    weights = {"mean": merged[_WEIGHT], "per_episode": merged.get("episodes")}
     result = {}
     for name, x in merged.items():
-        if name == _WEIGHT:
-            continue
-        if name == "episode_return":
-            x = x / merged["episodes"]
-        elif name not in (*_SUMS, *_MINIMA, *_MAXIMA, *_LAST):
-            x = x / expand(weight, x)
-        result[name] = x
+        weight = weights.get(metric_of(name).reduction)
+        if name != _WEIGHT:
+            result[name] = x if weight is None else x / expand(weight, x).astype(x.dtype)
     return result
+
+
+def expand(flags: jax.Array, like: jax.Array) -> jax.Array:
+    """The same along the axes that `like` has beyond those of `flags`."""
+    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
+
+
+def over_learners(metrics: dict[str, np.ndarray]) -> dict[str, float]:
+    """A chunk's metrics `[L]` as one number each, over the learners alive that have one.
+
+    Metrics with more axes, as the histogram of ratios has, are left out, and so are states.
+    """
+    alive, result = metrics["alive"], {}
+    reduce: dict[str, Any] = {"sum": np.sum, "min": np.min, "max": np.max}
+    for name, x in metrics.items():
+        reduction = metric_of(name).reduction
+        if x.ndim == 1 and reduction != "last":
+            counted = x[alive & np.isfinite(x)]
+            if counted.size:
+                result[name] = float(reduce.get(reduction, middle_mean)(counted))
+    return result
+
+
+def middle_mean(x: np.ndarray) -> float:
+    """The interquartile mean, NaN for no numbers.
+
+    As `stats.interquartile_mean`, but in NumPy: on the device it would wait behind the running chunk.
+    """
+    cut = len(x) // 4
+    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else float("nan")

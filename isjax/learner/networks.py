@@ -55,7 +55,7 @@ class Heads(nn.Module):
             policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="policy")(x)
             value = nn.Dense(1, kernel_init=_scaled_normal(1.0), name="value")(x_value)[..., 0]
         if self.is_gaussian:
-            log_std = self.param("log_std", zeros, (outputs,))
+            log_std = self.param("log_std", zeros, (outputs,), jnp.float32)
             policy = jnp.concatenate([policy, jnp.broadcast_to(log_std, policy.shape)], axis=-1)
         return policy, value
 
@@ -92,7 +92,7 @@ class RecurrentActorCritic(nn.Module):
 
     def start(self, batch: int) -> Tree:
         """An empty memory: zeros."""
-        empty = jnp.zeros((batch, self.torso[-1]))
+        empty = jnp.zeros((batch, self.torso[-1]), jnp.float32)
         return (empty, empty) if self.memory == "lstm" else empty
 
     @nn.compact

@@ -1,7 +1,7 @@
 """Algorithms by name: what each minimizes, as a function of the unroll's terms. A user's own objective is one more."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from isjax import losses, ops
 from isjax.learner.config import Config, Hyper
+from isjax.learner.uses import COSTS, REPLAY, TARGETS, refuse_unused, refuse_used_nowhere, without_unused
 from isjax.types import Metrics, Objective, Series, Terms
 
 
@@ -25,6 +26,12 @@ class Algorithm(NamedTuple):
     """Whether the policy takes TRPO's step; `loss` is then the critic's."""
     adapts_kl_cost: bool = False
     """Whether `terms.kl_cost` is adapted after every update, so that its KL comes to `hyper.max_kl`."""
+    uses: tuple[str, ...] | None = None
+    """Which settings of `uses.PARTICULAR` have a say: others are refused where they are given. `None`: any may."""
+
+
+_FIXED = ("normalize_advantages", *TARGETS, *COSTS)
+"""What an algorithm uses that fixes its advantages."""
 
 
 def impala(config: Config) -> Algorithm:
@@ -33,13 +40,15 @@ def impala(config: Config) -> Algorithm:
     def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         return _actor_critic(terms, hyper, correction=config.correction)
 
-    return Algorithm(loss)
+    bounds = {"v-trace": ("clip_rho", "clip_c", "clip_pg_rho"), "one-step": ("clip_pg_rho",)}
+    return Algorithm(loss, uses=("correction", "lambda_", *bounds.get(config.correction, ()), *COSTS, *REPLAY))
 
 
 def a2c(config: Config) -> Algorithm:
     """Advantage actor-critic: the policy that acted is taken for the one that learns (Mnih et al. 2016)."""
     del config
-    return Algorithm(lambda terms, hyper: _actor_critic(terms, hyper, correction="none"))
+    loss = lambda terms, hyper: _actor_critic(terms, hyper, correction="none")  # noqa: E731
+    return Algorithm(loss, uses=("lambda_", *COSTS, *REPLAY))
 
 
 def reinforce(config: Config) -> Algorithm:
@@ -49,7 +58,7 @@ def reinforce(config: Config) -> Algorithm:
     def loss(terms: Terms, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         return _actor_critic(terms, dataclasses.replace(hyper, lambda_=1.0), correction="one-step")
 
-    return Algorithm(loss)
+    return Algorithm(loss, uses=("clip_pg_rho", *COSTS, *REPLAY))
 
 
 def pg_is(config: Config) -> Algorithm:
@@ -68,7 +77,7 @@ def pg_is(config: Config) -> Algorithm:
         )
         return _with_critic(policy, terms, target_tm1, hyper)
 
-    return Algorithm(loss)
+    return Algorithm(loss, uses=("products", "clip_pg_rho", *TARGETS, *COSTS, *REPLAY))
 
 
 def p3o(config: Config) -> Algorithm:
@@ -79,17 +88,19 @@ def p3o(config: Config) -> Algorithm:
         policy = losses.p3o_loss(terms.log_pi_tm1, terms.log_mu_tm1, terms.advantage_tm1)
         return _with_critic(policy, terms, terms.target_tm1, hyper)
 
-    return Algorithm(loss, fix=corrected_advantage)
+    return Algorithm(loss, fix=corrected_advantage, uses=_FIXED)
 
 
 def ppo(config: Config) -> Algorithm:
     """The clipped surrogate; its ratio is taken to the policy that acted (Schulman et al. 2017)."""
-    return Algorithm(lambda terms, hyper: _ppo(terms, hyper, None, config), fix=corrected_advantage)
+    loss = lambda terms, hyper: _ppo(terms, hyper, None, config)  # noqa: E731
+    return Algorithm(loss, fix=corrected_advantage, uses=(*_FIXED, "clip_epsilon", "clip_values"))
 
 
 def ppo_decoupled(config: Config) -> Algorithm:
     """PPO whose clip is around the parameters before the update, not around those that acted (Hilton et al. 2022)."""
-    return Algorithm(lambda terms, hyper: _ppo(terms, hyper, terms.log_prox_tm1, config), fix=corrected_advantage)
+    loss = lambda terms, hyper: _ppo(terms, hyper, terms.log_prox_tm1, config)  # noqa: E731
+    return Algorithm(loss, fix=corrected_advantage, uses=(*_FIXED, "clip_epsilon", "clip_values"))
 
 
 def ppo_kl(config: Config) -> Algorithm:
@@ -102,7 +113,7 @@ def ppo_kl(config: Config) -> Algorithm:
         )
         return _with_critic(policy, terms, terms.target_tm1, hyper)
 
-    return Algorithm(loss, fix=corrected_advantage, adapts_kl_cost=True)
+    return Algorithm(loss, fix=corrected_advantage, adapts_kl_cost=True, uses=(*_FIXED, "max_kl", "kl_cost"))
 
 
 def awr(config: Config) -> Algorithm:
@@ -115,7 +126,7 @@ def awr(config: Config) -> Algorithm:
         )
         return _with_critic(policy, terms, terms.target_tm1, hyper)
 
-    return Algorithm(loss, fix=corrected_advantage)
+    return Algorithm(loss, fix=corrected_advantage, uses=(*_FIXED, "temperature", "max_weight"))
 
 
 def trpo(config: Config) -> Algorithm:
@@ -127,7 +138,8 @@ def trpo(config: Config) -> Algorithm:
         metrics = {"loss/value": value, "loss/entropy": jnp.mean(terms.entropy_tm1)} | _ratios(terms, hyper)
         return value, jax.lax.stop_gradient(metrics)
 
-    return Algorithm(loss, fix=corrected_advantage, in_trust_region=True)
+    uses = ("normalize_advantages", "max_kl", *TARGETS)
+    return Algorithm(loss, fix=corrected_advantage, in_trust_region=True, uses=uses)
 
 
 ALGORITHMS: dict[str, Callable[[Config], Algorithm]] = {
@@ -159,7 +171,29 @@ def get_algorithm(config: Config, objective: Objective | Algorithm | None = None
     else:
         raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but it is {config.algorithm!r}.")
     _check(config, algorithm)
+    refuse_unused(config, algorithm.uses)
     return algorithm
+
+
+def check_settings(config: Config, hyper: Hyper) -> None:
+    """Raises `ValueError` for a setting that is out of range, or that was given and has no say. For the host."""
+    hyper.check()
+    refuse_unused(config, get_algorithm(config).uses, hyper)
+
+
+def settings_in_use(settings: Sequence[tuple[Config, Hyper]]) -> list[tuple[Config, Hyper]]:
+    """Settings of a sweep, each with what has no say in it as it is by default.
+
+    Raises:
+      ValueError: one of them has no say anywhere.
+    """
+    uses = [_uses(config) for config, _ in settings]
+    refuse_used_nowhere(settings, uses)
+    return [without_unused(config, each, hyper) for (config, hyper), each in zip(settings, uses, strict=True)]
+
+
+def _uses(config: Config) -> tuple[str, ...] | None:
+    return ALGORITHMS[config.algorithm](config).uses if config.algorithm in ALGORITHMS else None
 
 
 def corrected_advantage(terms: Terms, hyper: Hyper) -> tuple[Series, Series]:

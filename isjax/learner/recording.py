@@ -10,6 +10,7 @@ from isjax._checks import check_fraction
 from isjax.learner.agent import Agent
 from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
 from isjax.learner.evaluation import play
+from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, LoggedEpisodes, Scalar, Tree
 
 if TYPE_CHECKING:
@@ -84,11 +85,10 @@ def record(
         policy, acting_memory = target, memory
         if behavior is not None:
             policy, _, acting_memory = agent.step(acting.params, acting.observation_moments, observation, memories[1])
-        noise_key, uniform_key, coin_key = jax.random.split(key, 3)
-        action = actions.sample(policy, actions.noise(noise_key, (episodes,)))
+        action = actions.sample(policy, actions.noise(stream(key, Domain.OWN_ACTIONS), (episodes,)))
         if is_mixed:
-            explores = jax.random.uniform(coin_key, (episodes,)) < uniform_share
-            other = _uniform_action(actions, policy, uniform_key)
+            explores = jax.random.uniform(stream(key, Domain.EXPLORING), (episodes,)) < uniform_share
+            other = _uniform_action(actions, policy, stream(key, Domain.UNIFORM_ACTIONS))
             action = jnp.where(explores.reshape(-1, *(1,) * (action.ndim - 1)), other, action)
         log_mu = actions.log_prob(policy, action)
         if is_mixed:

@@ -5,11 +5,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Unroll
 
 
 class Replay(NamedTuple):
-    """The newest unrolls; unroll `u` stands in slot `u mod R`."""
+    """The newest unrolls; unroll `u` stands in slot `u mod R`.
+
+    They are kept as they were observed. What follows from statistics that change, as scaled rewards and standardized
+    observations do, follows anew whenever they are drawn.
+    """
 
     unrolls: Unroll
     """`[R, ...]` each; slots not filled yet hold zeros."""
@@ -34,12 +39,21 @@ class Replay(NamedTuple):
 
         return Replay(jax.tree.map(store, self.unrolls, unroll))
 
-    def drawn(self, columns: int, update: jax.Array, key: Key) -> Unroll:
-        """`columns` environments, each of an unroll of its own, uniformly from those stored up to `update`."""
-        slot_key, env_key = jax.random.split(key)
-        slot = jax.random.randint(slot_key, (columns,), 0, jnp.minimum(update + 1, self.size))
-        env = jax.random.randint(env_key, (columns,), 0, self.unrolls.r_t.shape[2])
-        return jax.tree.map(lambda ring: jnp.moveaxis(ring[slot, :, env], 0, 1), self.unrolls)
+    def drawn(self, columns: int, unroll: Unroll, update: jax.Array, key: Key) -> Unroll:
+        """`columns` environments, each of an unroll of its own, uniformly from those stored and `unroll`.
+
+        That of `update` itself, `unroll`, is to be stored once it is known that learning from it went well.
+        """
+        unrolls_key, envs_key = stream(key, Domain.REPLAYED_UNROLLS), stream(key, Domain.REPLAYED_ENVIRONMENTS)
+        slot = jax.random.randint(unrolls_key, (columns,), 0, jnp.minimum(update + 1, self.size))
+        env = jax.random.randint(envs_key, (columns,), 0, self.unrolls.r_t.shape[2])
+        is_new = slot == update % self.size
+
+        def draw(ring: jax.Array, x: jax.Array) -> jax.Array:
+            stored, new = jnp.moveaxis(ring[slot, :, env], 0, 1), x[:, env]
+            return jnp.where(is_new.reshape(1, columns, *(1,) * (new.ndim - 2)), new, stored)
+
+        return jax.tree.map(draw, self.unrolls, unroll)
 
 
 def joined(fresh: Unroll, replayed: Unroll, burn_in: int) -> Unroll:

@@ -1,71 +1,104 @@
-"""Running moments that belong to a learner, for standardizing observations and scaling rewards."""
+"""Running moments that belong to a learner, for standardizing observations and scaling rewards.
+
+Everything is computed in units of the largest number at hand, a power of two, so that nothing overflows or vanishes
+that float32 can hold, and results do not depend on the unit that a stream is measured in.
+"""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isjax._checks import check_flags
 from isjax.types import Flags, Scalar, Series
 
-EPSILON = 1e-8
 CLIP = 10.0
+ROUNDING = 1e-5
+"""Deviations below this share of the mean are rounding: float32 tells numbers apart down to 1e-7 of them."""
+SMALLEST = float(np.finfo(np.float32).tiny)
+_EXPONENT = 0x7F800000
 
 
 class Moments(NamedTuple):
-    """Size, mean and variance of a stream, merged batch by batch (Chan et al. 1979, eq. 2.1)."""
+    """Mean and standard deviation of a stream, merged batch by batch (Chan et al. 1979, eq. 2.1)."""
 
-    size: jax.Array
+    batches: jax.Array
+    """`[]` int32: how many, all of one size. A count of numbers would overflow, or stand still in float32."""
     mean: jax.Array
-    variance: jax.Array
+    deviation: jax.Array
 
     @classmethod
     def start(cls, shape: tuple[int, ...] = ()) -> "Moments":
-        """No data yet: mean 0 and variance 1."""
-        return cls(jnp.zeros(()), jnp.zeros(shape), jnp.ones(shape))
+        """No data yet: mean 0 and deviation 1."""
+        return cls(jnp.zeros((), jnp.int32), jnp.zeros(shape, jnp.float32), jnp.ones(shape, jnp.float32))
 
     def merged(self, batch: jax.Array) -> "Moments":
-        """The moments with `batch` `[..., *shape]` added to the stream."""
+        """The moments with one more batch `[..., *shape]` of the stream."""
         axes = tuple(range(batch.ndim - self.mean.ndim))
-        size = batch.size / max(self.mean.size, 1)
-        delta = jnp.mean(batch, axes) - self.mean
-        total = self.size + size
-        mean = self.mean + delta * (size / total)
-        squares = self.variance * self.size + jnp.var(batch, axes) * size
-        return Moments(total, mean, (squares + delta**2 * (self.size * size / total)) / total)
+        share = 1.0 / (self.batches + 1).astype(jnp.float32)
+        unit = jnp.maximum(jnp.abs(self.mean), jnp.max(jnp.abs(batch), axes, initial=0.0))
+        unit = power_of_two(jnp.maximum(unit, jnp.where(self.batches > 0, self.deviation, 0.0)))
+        batch, mean, deviation = batch / _rows(unit, batch), self.mean / unit, self.deviation / unit
+        delta = jnp.mean(batch, axes) - mean
+        within = (1.0 - share) * jnp.where(self.batches > 0, deviation**2, 0.0) + share * jnp.var(batch, axes)
+        variance = within + share * (1.0 - share) * delta**2
+        return Moments(self.batches + 1, (mean + share * delta) * unit, jnp.sqrt(variance) * unit)
+
+    def in_unit(self, unit: jax.Array) -> "Moments":
+        """Those of the same stream over `unit`."""
+        return Moments(self.batches, self.mean / unit, self.deviation / unit)
 
     def standardize(self, x: jax.Array) -> jax.Array:
         """`(x − mean) / deviation`, clipped to ±10."""
-        rows = (1,) * (x.ndim - self.mean.ndim)
-        mean, deviation = self.mean.reshape(rows + self.mean.shape), self._deviation().reshape(rows + self.mean.shape)
-        return jnp.clip((x - mean) / deviation, -CLIP, CLIP)
+        return jnp.clip((x - _rows(self.mean, x)) / _rows(self._divisor(), x), -CLIP, CLIP)
 
     def scale(self, x: jax.Array) -> jax.Array:
         """`x / deviation` for a stream of scalars, clipped to ±10: signs and zeros stay what they are."""
-        return jnp.clip(x / self._deviation(), -CLIP, CLIP)
+        return jnp.clip(x / self._divisor(), -CLIP, CLIP)
 
-    def _deviation(self) -> jax.Array:
-        return jnp.sqrt(self.variance + EPSILON)
+    def _divisor(self) -> jax.Array:
+        return jnp.maximum(jnp.maximum(self.deviation, ROUNDING * jnp.abs(self.mean)), SMALLEST)
 
 
 class RewardScale(NamedTuple):
     """What rewards are divided by: the running deviation of the discounted return."""
 
     moments: Moments
-    """Of `y_t = r_t + γ y_{t−1}` over all environments."""
+    """Of `y_t = r_t + γ y_{t−1}` over all environments, in units."""
     past: jax.Array
-    """`[B]`, y of each environment's last row, 0 at an episode's start."""
+    """`[B]`, y of each environment's last row in units, 0 at an episode's start."""
+    unit: jax.Array
+    """`[]`, the power of two at or below the largest reward so far: a return may be larger than float32 can hold."""
 
     @classmethod
     def start(cls, num_envs: int) -> "RewardScale":
         """No data yet."""
-        return cls(Moments.start(), jnp.zeros(num_envs))
+        return cls(Moments.start(), jnp.zeros(num_envs, jnp.float32), jnp.full((), SMALLEST, jnp.float32))
 
-    def scaled(self, r_t: Series, same_episode_t: Flags, discount: Scalar) -> tuple[Series, "RewardScale"]:
-        """The rewards `[T, B]` of an unroll, scaled, and the scale that counts this unroll already."""
-        past, past_t = discounted_past(self.past, r_t, same_episode_t, discount)
-        moments = self.moments.merged(past_t)
-        return moments.scale(r_t), RewardScale(moments, past)
+    def observed(self, r_t: Series, same_episode_t: Flags, discount: Scalar) -> "RewardScale":
+        """The scale with the rewards `[T, B]` of one more unroll."""
+        unit = jnp.maximum(self.unit, power_of_two(jnp.max(jnp.abs(r_t))))
+        grown = unit / self.unit
+        past, past_t = discounted_past(self.past / grown, r_t / unit, same_episode_t, discount)
+        return RewardScale(self.moments.in_unit(grown).merged(past_t), past, unit)
+
+    def scaled(self, r_t: Series) -> Series:
+        """Rewards of any unroll, as they count now."""
+        return self.moments.scale(r_t / self.unit)
+
+
+def power_of_two(x: jax.Array) -> jax.Array:
+    """The largest power of two that is not above `x` ≥ 0, so that to divide by it is exact.
+
+    Between 2^−126 and 2^126, whose inverses float32 can hold as well.
+
+    >>> power_of_two(jnp.array([0.75, 1.0, 7.9]))
+    Array([0.5, 1. , 4. ], dtype=float32)
+    """
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32) & _EXPONENT
+    power = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    return jnp.where(power < jnp.inf, jnp.clip(power, SMALLEST, 1.0 / SMALLEST), jnp.nan)
 
 
 def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discount: Scalar) -> tuple[jax.Array, Series]:
@@ -88,3 +121,8 @@ def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discou
         return jnp.where(same_episode, y, 0.0), y
 
     return jax.lax.scan(step, start, (r_t, same_episode_t))
+
+
+def _rows(x: jax.Array, like: jax.Array) -> jax.Array:
+    """`x` `[*shape]` with leading axes of length 1, to go with `like` `[..., *shape]`."""
+    return x.reshape((1,) * (like.ndim - x.ndim) + x.shape)

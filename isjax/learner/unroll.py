@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from isjax.learner.config import Config
 from isjax.learner.environments import Adapter
+from isjax.learner.metrics import expand
+from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Tree, Unroll
 
 _FEW_RESETS = 8
@@ -31,7 +33,7 @@ class Finished(NamedTuple):
     """The episodes that ended during an unroll."""
 
     episodes: jax.Array
-    """`[]` float32, how many."""
+    """`[]` int32, how many."""
     return_sum: jax.Array
     """`[]`, the sum of their undiscounted returns."""
 
@@ -39,7 +41,7 @@ class Finished(NamedTuple):
 def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -> Actors:
     """`num_envs` environments at their start; `memory` is an empty one."""
     observation, state = jax.vmap(adapter.reset)(jax.random.split(key, num_envs))
-    return Actors(observation, state, memory, jnp.zeros(num_envs))
+    return Actors(observation, state, memory, jnp.zeros(num_envs, jnp.float32))
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
@@ -90,16 +92,15 @@ def act(
       config: how many environments and steps.
       policy: observations `[B, ...]` and memory to the distribution's parameters `[B, P]` and the next memory.
       actors: the environments where they stand.
-      key: nothing else draws from it.
+      key: of the update, of which acting has domains of its own.
 
     Returns:
       The unroll, the environments after it, and the episodes that ended.
     """
     rows, num_envs = config.unroll_length, config.num_envs
-    action_key, step_key, reset_key = jax.random.split(key, 3)
-    noise = adapter.actions.noise(action_key, (rows, num_envs))
-    step_keys = jax.random.split(step_key, (rows, num_envs))
-    fresh = draw_resets(adapter, config, reset_key)
+    noise = adapter.actions.noise(stream(key, Domain.ACTIONS), (rows, num_envs))
+    step_keys = jax.random.split(stream(key, Domain.STEPS), (rows, num_envs))
+    fresh = draw_resets(adapter, config, stream(key, Domain.RESETS))
     step_all = jax.vmap(adapter.step)
     slots = jnp.arange(cut_rows(adapter, rows))
 
@@ -132,10 +133,5 @@ def act(
     observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
     mu = mu if config.replay_mask else None
     unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot, memory, mu)
-    finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.float32), jnp.sum(finished_return))
+    finished = Finished(jnp.sum(terminated | truncated, dtype=jnp.int32), jnp.sum(finished_return))
     return unroll, actors, finished
-
-
-def expand(flags: jax.Array, like: jax.Array) -> jax.Array:
-    """The same along the axes that `like` has beyond those of `flags`."""
-    return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))

@@ -69,6 +69,7 @@ def best(flags: BestFlags) -> None:
       ValueError: an argument or the run is not what it has to be; nothing was written.
     """
     from isjax.learner import make_learner
+    from isjax.learner.randomness import Domain, stream
     from isjax.run.restore import open_run
     from isjax.run.sweep import best_group
 
@@ -80,7 +81,8 @@ def best(flags: BestFlags) -> None:
     trained = open_run(folder)
     picked = trained.pick(None if flags.learner == "best" else int(flags.learner))
     config = dataclasses.replace(trained.plan.config, evaluation_episodes=flags.episodes)
-    evaluate_key, draw_key = jax.random.split(jax.random.fold_in(jax.random.key(flags.seed), 2**32 - 2))
+    seed = jax.random.key(flags.seed)
+    evaluate_key, draw_key = stream(seed, Domain.FRESH_EVALUATION), stream(seed, Domain.PICTURE)
     evaluation = jax.jit(make_learner(config).evaluate)(picked.state, evaluate_key)
     out = Path(flags.out) if flags.out else Path(flags.run) / "best"
     out.mkdir(parents=True, exist_ok=True)
@@ -143,10 +145,11 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
 def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool]:
     """`(states, rewards, finished)` of one episode with the most likely actions; finished, unless it was given up."""
     from isjax.learner.evaluation import has_legal_action, longest
+    from isjax.learner.randomness import Domain, stream
 
     adapter = policy.agent.adapter
-    reset_key, step_key = jax.random.split(key)
-    observation, state = jax.jit(adapter.reset)(reset_key)
+    observation, state = jax.jit(adapter.reset)(stream(key, Domain.EPISODE_RESETS))
+    step_key = stream(key, Domain.EPISODE_STEPS)
     one = lambda tree: jax.tree.map(lambda x: x[None], tree)  # noqa: E731
 
     @jax.jit

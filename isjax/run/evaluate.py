@@ -60,6 +60,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     Raises:
       ValueError: the log or an argument is not what it has to be; nothing was written.
     """
+    from isjax.learner.randomness import Domain, stream
     from isjax.ope.evaluation import evaluate_log
     from isjax.ope.logs import read_log
 
@@ -73,7 +74,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     evaluation = evaluate_log(
         log,
         flags.discount,
-        key=jax.random.key(flags.seed),
+        key=stream(jax.random.key(flags.seed), Domain.LOG_BOOTSTRAP),
         estimators=flags.estimators,
         level=flags.level,
         resamples=flags.resamples,

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from isjax.learner.metrics import over_learners
+
 PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line is written about so often."""
 
@@ -124,18 +126,8 @@ def glance(quiet: bool) -> Glance:
 
 def describe(steps_per_s: float, metrics: dict[str, np.ndarray]) -> str:
     """One line about a chunk: return, who is alive, rate."""
-    alive = metrics["alive"]
-    mean = middle_mean(metrics["episode_return"][alive & (metrics["episodes"] > 0)])
+    alive, mean = metrics["alive"], over_learners(metrics).get("episode_return")
     return f"return {number(mean)}  alive {alive.sum()}/{alive.size}  {rate(steps_per_s)} steps/s"
-
-
-def middle_mean(x: np.ndarray) -> float:
-    """The interquartile mean, NaN for no numbers.
-
-    As `stats.interquartile_mean`, but in NumPy: on the device it would wait behind the running chunk.
-    """
-    cut = len(x) // 4
-    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else float("nan")
 
 
 def number(x: float | None) -> str:

@@ -72,13 +72,15 @@ def record(flags: RecordFlags) -> None:
     behavior = parse_behavior(flags.behavior)
     index = None if flags.learner == "best" else _whole(flags.learner, "learner must be best or an index")
     from isjax.learner.learner import make_agent
+    from isjax.learner.randomness import Domain, stream
     from isjax.run.restore import open_run
 
     trained = open_run(Path(flags.run))
     index, update, state = trained.pick(index)
     acting = None if behavior.learner is None else trained.pick(behavior.learner).state
     agent = make_agent(trained.plan.config)
-    log_key, truth_key = jax.random.split(jax.random.key(flags.seed))
+    seed = jax.random.key(flags.seed)
+    log_key, truth_key = stream(seed, Domain.RECORDING), stream(seed, Domain.TRUE_VALUE)
     columns, given_up = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
     discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
     found: dict[str, Any] = {

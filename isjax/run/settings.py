@@ -12,6 +12,7 @@ import numpy as np
 
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
+from isjax.learner.randomness import Domain, generator
 from isjax.run.store import Plan
 
 CONFIG_FIELDS = {
@@ -55,8 +56,8 @@ class Space:
 
     def settings(self, seed: int) -> list[Values]:
         """Every setting, the last field of the grid changing fastest."""
-        generator = np.random.default_rng(seed)
-        drawn = [{name: draw.sample(generator) for name, draw in self.draw.items()} for _ in range(self.draws)]
+        numbers = generator(seed, Domain.SWEEP)
+        drawn = [{name: draw.sample(numbers) for name, draw in self.draw.items()} for _ in range(self.draws)]
         grid = [dict(zip(self.vary, values, strict=True)) for values in itertools.product(*self.vary.values())]
         return [point | numbers for point in grid for numbers in drawn]
 
@@ -85,9 +86,11 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
     Raises:
       ValueError: a setting is impossible.
     """
+    from isjax.learner.objectives import settings_in_use
+
     by_program: dict[Config, list[tuple[int, Hyper]]] = {}
-    for number, values in enumerate(settings):
-        program, hyper = _complete(values, base, config)
+    complete = settings_in_use([_complete(values, base, config) for values in settings])
+    for number, (program, hyper) in enumerate(complete):
         by_program.setdefault(program, []).append((number, hyper))
     replicas = numbers["learners"]
     groups = []

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from isjax.run.progress import middle_mean
+from isjax.learner.metrics import over_learners
 
 
 class Sink(Protocol):
@@ -75,20 +75,8 @@ def make_sink(
 
 
 def scalars(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """A chunk's metrics `[L]` as one number each, over the learners alive: interquartile means, or extremes.
-
-    Metrics with more axes, as the histogram of ratios has, are left to the table.
-    """
-    alive = metrics["alive"]
-    result = {"alive": float(alive.sum())}
-    for name, x in metrics.items():
-        if x.ndim > 1:
-            continue
-        counted = x[alive & np.isfinite(x)]
-        if np.issubdtype(x.dtype, np.floating) and counted.size:
-            reduce = {"ratio/min": np.min, "ratio/max": np.max}.get(name, middle_mean)
-            result[name] = float(reduce(counted))
-    return result
+    """A chunk's metrics `[L]` as one number each: how many learners are alive, and what each metric is over them."""
+    return {"alive": float(metrics["alive"].sum())} | over_learners(metrics)
 
 
 def _package(name: str, *, extra: str) -> ModuleType:

@@ -6,16 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isjax.run.progress import middle_mean
+from isjax.learner.metrics import middle_mean
+from isjax.learner.randomness import Domain, stream
 from isjax.run.store import Plan, device_name, versions
 from isjax.stats import bootstrap_interval, interquartile_mean
 from isjax.types import Cause, Device, Key
 
 if TYPE_CHECKING:
     from isjax.run.tally import Tally
-
-EVALUATION = 2**32 - 1
-"""Evaluation draws from `fold_in(key(seed), EVALUATION)`; learner i trains on `fold_in(key(seed), i)`."""
 
 
 def setting_scores(settings: np.ndarray, scores: np.ndarray) -> dict[int, float]:
@@ -36,13 +34,18 @@ def setting_scores(settings: np.ndarray, scores: np.ndarray) -> dict[int, float]
 
 def training_key(plan: Plan) -> Key:
     """What learners' keys are folded from."""
-    return jax.random.key(plan.seed)
+    return stream(jax.random.key(plan.seed), Domain.TRAINING)
 
 
 def evaluation_key(plan: Plan, update: int | None = None) -> Key:
-    """What the keys of the last evaluation are folded from, or of one on the way: no learner has that number."""
-    key = jax.random.fold_in(jax.random.key(plan.seed), jnp.uint32(EVALUATION))
-    return key if update in (None, plan.config.updates) else jax.random.fold_in(key, update)
+    """What learners' keys are folded from in the evaluation after `update`, the last one if left out."""
+    update = plan.config.updates if update is None else update
+    return stream(jax.random.key(plan.seed), Domain.EVALUATION, update)
+
+
+def bootstrap_key(plan: Plan) -> Key:
+    """What the intervals of final returns draw from."""
+    return stream(jax.random.key(plan.seed), Domain.BOOTSTRAP)
 
 
 def final_return(scores: np.ndarray, key: Key) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from isjax.run.parts import Folder, Grouping, known_rounds
 from isjax.run.progress import number, rate
 from isjax.run.settings import Group, Values, as_flags, as_text
 from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, setting_scores
+from isjax.run.summary import bootstrap_key, setting_scores
 from isjax.run.tally import Tally, tally_of
 from isjax.run.train import Options, Run, is_finished
 from isjax.stats import bootstrap_interval, interquartile_mean
@@ -263,7 +263,7 @@ def _middles(scores: np.ndarray, plan: Plan) -> tuple[list[float], list[float], 
             x = jnp.asarray(np.stack([scores[i][finite[i]] for i in alike], axis=1), jnp.float32)
             found[0, alike] = interquartile_mean(x)
             if count > 1:
-                found[1:, alike] = np.stack(bootstrap_interval(evaluation_key(plan), x, interquartile_mean))
+                found[1:, alike] = np.stack(bootstrap_interval(bootstrap_key(plan), x, interquartile_mean))
     return tuple(x.tolist() for x in found)  # type: ignore[return-value]
 
 

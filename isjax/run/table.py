@@ -61,8 +61,8 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
     """
     files = [file for parts in rounds for path, _ in parts for file in _files(path)]
     if files:
-        # What another version of isjax began may have fewer columns.
-        schema = pa.unify_schemas([pq.read_schema(file) for file in files])
+        # What another version of isjax began may have fewer columns, and narrower ones.
+        schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
         with replacing(folder / METRICS) as file, pq.ParquetWriter(file, schema) as writer:
             for table in _joined(itertools.chain.from_iterable(_side_by_side(parts, schema) for parts in rounds)):
                 writer.write_table(table)
@@ -145,7 +145,7 @@ def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np
     try:
         wanted = None if updates is None else pc.field("update").isin(pa.array(updates))
         tables = [pq.read_table(file, columns=columns, filters=wanted) for file in files]
-        return pa.concat_tables(tables, promote_options="default")
+        return pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowInvalid as error:
         raise ValueError(f"The table of {folder} cannot be read: {error}.") from error
 

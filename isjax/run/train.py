@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from isjax.learner import make_learner
+from isjax.learner.objectives import check_settings
 from isjax.population import make_population
 from isjax.run import store
 from isjax.run.checkpoints import Checkpoints, Rows
@@ -25,7 +26,7 @@ from isjax.run.progress import Glance, glance
 from isjax.run.report import write_report
 from isjax.run.sinks import Sink, check_sink, make_sink
 from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, final_return, no_return, summarize
+from isjax.run.summary import bootstrap_key, final_return, no_return, summarize
 from isjax.run.table import merge
 from isjax.run.tally import tally_of
 from isjax.run.training import Around, Training
@@ -80,7 +81,7 @@ class Run:
     def __init__(self, plan: Plan, folder: Path, *, resume: bool = False, options: Options | None = None) -> None:
         self.plan, self.folder, self.options = plan, folder, options or Options()
         check_sink(self.options.sink)
-        plan.hyper.check()
+        check_settings(plan.config, plan.hyper)
         _check_folder(plan, folder, resume)
         self._devices = _devices(self.options)
         shared = self.options.devices_per_learner
@@ -242,8 +243,7 @@ class Run:
         seconds = tally.seconds | {"wall_s": tally.seconds["wall_s"] + outside}
         update = self.plan.config.updates if finished else self._training.update if self._training else 0
         summary |= summarize(self.plan, tally, update, self._used_devices(), seconds)
-        key = evaluation_key(self.plan)
-        summary["final_return"] = final_return(scores, key) if finished else no_return()
+        summary["final_return"] = final_return(scores, bootstrap_key(self.plan)) if finished else no_return()
         store.write_json(self.folder / store.SUMMARY, summary)
         if finished:
             write_report(self.folder)

@@ -165,6 +165,7 @@ class Training:
         update, on_device = chunk
         count = len(self.part.learners)
         metrics = {name: self._fetch(x)[:count] for name, x in on_device.items()}
+        metrics["env_steps"] = metrics["update"].astype(np.int64) * self._plan.config.steps_per_update
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1
         steps = updates * self._plan.config.steps_per_update * int(metrics["alive"].sum())

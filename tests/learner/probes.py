@@ -53,6 +53,41 @@ class Probe(Environment):
         return spaces.Box(0.0, 1.0, (2,))
 
 
+class Paying(Probe):
+    """Pays its cue, which an episode hands on to the next one: a test sets it by changing the state."""
+
+    def step_env(self, key, state, action, params):
+        observation, after, _, terminated, info = super().step_env(key, state, action, params)
+        return observation, after.replace(time=after.time % self.length), state.cue, terminated & False, info
+
+    def get_obs(self, state, params=None, key=None):
+        return jnp.stack([state.time / self.length, 1.0])
+
+    @property
+    def default_params(self) -> EnvParams:
+        return EnvParams(max_steps_in_episode=1000)
+
+
+class Restless(Probe):
+    """Draws in every step as in every reset."""
+
+    def step_env(self, key, state, action, params):
+        observation, after, reward, terminated, info = super().step_env(key, state, action, params)
+        return observation, after, reward + jax.random.uniform(key), terminated, info
+
+
+class Boundless(Paying):
+    """Its state holds infinity, which nobody sees; it pays nothing."""
+
+    def reset_env(self, key, params):
+        state = ProbeState(time=0, cue=jnp.full((), jnp.inf))
+        return self.get_obs(state), state
+
+    def step_env(self, key, state, action, params):
+        observation, after, _, terminated, info = super().step_env(key, state, action, params)
+        return observation, after, jnp.zeros(()), terminated, info
+
+
 class Masked(Probe):
     """Three actions, of which the one that the cue names is illegal; the reward is the action's index."""
 

@@ -11,7 +11,7 @@ from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learning import Learning
 from isjax.ops import RATIO_EDGES
 from isjax.types import Terms
-from tests.learner.probes import Duck, Probe
+from tests.learner.probes import Boundless, Duck, Paying, Probe
 
 SMALL = Config(num_envs=4, unroll_length=5, torso=(8,), evaluation_episodes=3)
 
@@ -152,6 +152,68 @@ def test_a_learner_that_diverges_is_frozen_and_says_when():
     jax.tree.map(np.testing.assert_array_equal, before.replace(key=None), state.replace(key=None))
 
 
+def _finite(tree):
+    return all(np.isfinite(x).all() for x in jax.tree.leaves(tree) if np.issubdtype(x.dtype, np.floating))
+
+
+def _struck(state, learner, reward):
+    """The state after an update in which learner `learner` of three was paid `reward` all along."""
+    inner = state.actors.state
+    cue = jnp.where(jnp.arange(3)[:, None] == learner, jnp.float32(reward), inner.cue)
+    return state.replace(actors=state.actors._replace(state=inner.replace(cue=cue)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(normalize_rewards=True),
+        dict(normalize_rewards=True, replay_fraction=0.5, replay_size=3),
+        dict(algorithm="ppo", normalize_advantages=True, epochs=2, minibatches=2),
+        dict(algorithm="ppo-kl", normalize_rewards=True, normalize_observations=True, actor_lag=1),
+        dict(memory="gru", normalize_rewards=True),
+    ],
+    ids=lambda settings: "-".join(settings),
+)
+def test_whoever_is_alive_is_finite_throughout_and_the_others_do_not_notice(settings):
+    learner = make_learner(dataclasses.replace(SMALL, **settings), environment=Paying(3))
+    update = jax.jit(jax.vmap(learner.update))
+    start = jax.vmap(learner.init)(jax.random.split(jax.random.key(0), 3))
+    start = calm = update(_struck(start, 1, 0.5))[0]
+    for _ in range(3):
+        calm = update(_struck(calm, 1, 0.5))[0]
+    for reward in (1e20, 3e38, np.inf, np.nan):
+        struck = start
+        for x in (reward, 0.5, 0.5):
+            struck = update(_struck(struck, 1, x))[0]
+        struck, other = (state.replace(key=None) for state in (struck, calm))
+        for i in (0, 2):
+            jax.tree.map(lambda x, y, i=i: np.testing.assert_array_equal(x[i], y[i]), struck, other)
+        one = jax.tree.map(lambda x: x[1], struck)
+        assert np.isfinite(reward) or not one.alive
+        assert _finite(one.replace(actors=one.actors._replace(state=None)))
+        assert one.alive or reward != 1e20 or "normalize_rewards" not in settings
+
+
+def test_a_gradient_too_large_for_its_norm_is_a_death_and_not_a_standstill():
+    network = Pair(
+        lambda key, o: {"w": jnp.zeros(2)},
+        lambda p, o: (jnp.zeros((o.shape[0], 2)), 1e25 * jnp.sum(p["w"]) + 0 * o[:, 0]),
+    )
+    config = dataclasses.replace(SMALL, optimizer="adam")
+    learner = make_learner(config, environment=Probe(3), network=network, objective=_climb)
+    state, metrics = jax.jit(learner.update)(learner.init(jax.random.key(0)))
+    assert np.isfinite(metrics["loss/total"])
+    assert not state.alive
+    assert state.died_at == 1
+
+
+def test_what_an_environment_keeps_to_itself_may_be_infinite():
+    kept = make_learner(SMALL, environment=Boundless(3))
+    after, _ = jax.jit(kept.update)(kept.init(jax.random.key(0)))
+    assert after.alive
+    assert np.isinf(after.actors.state.cue).all()
+
+
 def test_an_nnx_module_serves_as_network_through_split_and_merge():
     class Module(nnx.Module):
         def __init__(self, features, rngs):
@@ -180,8 +242,8 @@ def test_normalization_statistics_follow_what_the_learner_saw():
     state = learner.init(jax.random.key(0))
     for _ in range(3):
         state, metrics = update(state)
-    assert state.observation_moments.size == state.reward_scale.moments.size == 60
-    assert state.reward_scale.moments.variance > 1.0
+    assert state.observation_moments.batches == state.reward_scale.moments.batches == 3
+    assert state.reward_scale.moments.deviation * state.reward_scale.unit > 1.0
     assert metrics["ratio/max"] == 1.0
 
 
@@ -265,6 +327,11 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
         learner.init(jax.random.key(0, impl="unsafe_rbg"))
     with pytest.raises(TypeError, match="typed key"):
         learner.init(jax.random.PRNGKey(0))
+    with pytest.raises(ValueError, match=r"key must be a single key, but its shape is \[3\]"):
+        learner.init(jax.random.split(jax.random.key(0), 3))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    with pytest.raises(TypeError, match="typed key"):
+        learner.evaluate(state, jax.random.PRNGKey(0))
 
 
 @pytest.mark.parametrize(
@@ -273,6 +340,23 @@ def test_keys_that_are_unsound_or_untyped_are_refused():
         (dict(unroll_length=0), "unroll_length must be at least 1, but it is 0"),
         (dict(actor_lag=-1), "actor_lag must be at least 0, but it is -1"),
         (dict(torso=(0,)), "torso must be widths of at least 1"),
+        (dict(torso=64), "torso must be a tuple of whole numbers, but it is 64"),
+        (dict(torso=(10**6, 10**6)), "torso must be layers of fewer than 2\\^31 weights"),
+        (dict(num_envs=8.0), "num_envs must be a whole number, but it is 8.0"),
+        (dict(num_envs="8"), "num_envs must be a whole number, but it is '8'"),
+        (dict(num_envs=True), "num_envs must be a whole number, but it is True"),
+        (dict(num_envs=10**12), "num_envs must be less than 2\\^31, but it is 1000000000000"),
+        (dict(num_envs=2**20, unroll_length=2**12), "num_envs must be so small that num_envs · unroll_length"),
+        (dict(steps=2**40), "steps must be less than 2\\^31 updates of num_envs · unroll_length = 128 steps"),
+        (dict(epochs=2**20, minibatches=2**20), "epochs must be so few that epochs · minibatches is less than"),
+        (dict(normalize_rewards=1), "normalize_rewards must be true or false, but it is 1"),
+        (dict(correction="vtrace"), "correction must be one of v-trace, one-step, epsilon, none, but it is 'vtrace'"),
+        (dict(env=3), "env must be a text, but it is 3"),
+        (dict(env_params="a=1"), "env_params must be a tuple of texts, but it is 'a=1'"),
+        (dict(replay_fraction=float("nan")), "replay_fraction must be a number, but it is nan"),
+        (dict(replay_fraction=0.9999999), "replay_fraction must be at most 0.990099 to ask for no more"),
+        (dict(replay_fraction=0.01), "replay_fraction must be above 0.0588 to come to an environment"),
+        (dict(replay_fraction=0.5, replay_size=2**30), "replay_size must be so small that it holds fewer than"),
     ],
 )
 def test_bad_settings_name_the_field_and_what_is_allowed(settings, message):
@@ -299,9 +383,48 @@ def test_settings_that_do_not_go_together_are_refused(settings, message):
         make_learner(dataclasses.replace(SMALL, **settings))
 
 
-def test_bad_hyperparameters_name_the_field_and_what_is_allowed():
-    with pytest.raises(ValueError, match=r"discount must be in \[0, 1\], but it is 1.5"):
-        Hyper(discount=1.5).check()
+def test_numbers_of_numpy_and_lists_make_the_same_config():
+    same = Config(num_envs=np.int64(8), torso=[64, 64], normalize_rewards=np.True_, replay_fraction=np.float32(0.5))
+    assert same == Config(num_envs=8, torso=(64, 64), normalize_rewards=True, replay_fraction=0.5)
+    assert {type(x) for x in (same.num_envs, same.replay_fraction, same.normalize_rewards)} == {int, float, bool}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(discount=1.5), r"discount must be in \[0, 1\], but it is 1.5"),
+        (dict(discount=np.array([0.9, np.nan])), r"discount must be in \[0, 1\], but it is nan"),
+        (dict(discount="0.9"), "discount must be a number, or an array .* but it is '0.9'"),
+        (dict(discount=True), "discount must be a number, or an array .* but it is True"),
+        (dict(discount=None), "discount must be a number, or an array .* but it is None"),
+        (dict(discount=np.ones((2, 2))), r"discount must be a number, or an array .* but it is of shape \[2, 2\]"),
+        (dict(discount=np.ones(2), lambda_=np.ones(3)), "discount must be a number, or an array .* of shape"),
+        (dict(learning_rate=np.nan), "learning_rate must be at least 0, but it is nan"),
+        (dict(learning_rate=np.inf), "learning_rate must be finite, but it is inf"),
+        (dict(learning_rate=1e39), "learning_rate must be finite, but it is 1e\\+39"),
+        (dict(kl_cost=np.inf), "kl_cost must be finite, but it is inf"),
+        (dict(clip_rho=1e-50), "clip_rho must be greater than 0, but it is 1e-50"),
+        (dict(max_grad_norm=np.nan), "max_grad_norm must be greater than 0, but it is nan"),
+    ],
+)
+def test_bad_hyperparameters_name_the_field_and_what_is_allowed(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Hyper(**settings).check()
+
+
+def test_bounds_may_be_infinite_and_settings_of_many_learners_are_arrays():
+    Hyper(clip_rho=np.inf, max_grad_norm=np.inf, discount=np.full(3, 0.9), learning_rate=[1e-3] * 3).check()
+
+
+def test_hyperparameters_of_another_shape_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"discount must be a number, but it is of shape \[2\]"):
+        make_learner(SMALL).init(jax.random.key(0), Hyper(discount=np.ones(2)))
+
+
+def test_steps_are_counted_beyond_what_32_bits_hold():
+    learner = make_learner(SMALL, environment=Probe(3))
+    state = learner.init(jax.random.key(0)).replace(update=jnp.int32(2**30))
+    np.testing.assert_allclose(jax.jit(learner.update)(state)[1]["env_steps"], (2**30 + 1) * 20, rtol=1e-7)
 
 
 def test_an_unknown_algorithm_is_answered_with_the_known_ones():

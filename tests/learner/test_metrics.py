@@ -1,5 +1,7 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from isjax.learner import metrics
 
@@ -11,10 +13,14 @@ def _merge(*rows):
     return metrics.finish(merged)
 
 
+def _stack(rows):
+    return jax.tree.map(lambda *x: jnp.stack(x), *rows)
+
+
 def _row(loss, episodes=0.0, episode_return=np.nan, low=1.0, high=1.0, alive=True, update=1):
     return {
         "loss/total": jnp.float32(loss),
-        "episodes": jnp.float32(episodes),
+        "episodes": jnp.int32(episodes),
         "episode_return": jnp.float32(episode_return),
         "ratio/min": jnp.float32(low),
         "ratio/max": jnp.float32(high),
@@ -42,6 +48,36 @@ def test_histograms_are_averaged_for_each_learner_over_the_updates_it_lived():
         for x, alive in ((0.0, True), (0.5, False))
     ]
     np.testing.assert_allclose(_merge(*rows)["ratio/histogram"], [[0.25, 0.75], [0.0, 1.0]])
+
+
+def test_extremes_of_an_objective_are_kept_and_its_other_metrics_averaged_whatever_their_type():
+    rows = [
+        {
+            "alive": jnp.array(True),
+            "own/error_max": jnp.float32(x),
+            "own/hit": jnp.array(x > 2),
+            "own/count": jnp.int32(x),
+        }
+        for x in (1, 9, 2, 2)
+    ]
+    merged = jax.lax.scan(lambda merged, row: (metrics.merge(merged, row), None), metrics.start(rows[0]), _stack(rows))[
+        0
+    ]
+    result = metrics.finish(merged)
+    assert (result["own/error_max"], result["own/hit"], result["own/count"]) == (9.0, 0.25, 3.5)
+
+
+def test_episodes_and_updates_are_counted_beyond_what_float32_counts_one_by_one():
+    merged = metrics.start(_row(0.0)) | {"_weight": jnp.int32(2**24), "episodes": jnp.int32(2**24)}
+    result = metrics.merge(merged, _row(0.0, 1, 3.0))
+    assert (result["_weight"], result["episodes"]) == (2**24 + 1, 2**24 + 1)
+
+
+def test_names_of_the_learner_and_tables_of_numbers_are_refused():
+    with pytest.raises(ValueError, match="must not be called episodes"):
+        metrics.check_own({"episodes": jnp.zeros(())})
+    with pytest.raises(ValueError, match=r"own/table must be a number or \[K\], but its shape is \[2, 3\]"):
+        metrics.check_own({"own/table": jnp.zeros((2, 3))})
 
 
 def test_a_return_without_any_episode_is_nan():

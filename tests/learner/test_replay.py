@@ -1,11 +1,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.replay import Replay, joined
 from isjax.types import Unroll
-from tests.learner.probes import Probe
+from tests.learner.probes import Paying, Probe
 
 T, B = 3, 2
 
@@ -26,7 +27,7 @@ def filled(count, size=4):
 
 
 def test_whole_columns_are_drawn_uniformly_from_what_is_stored():
-    drawn = filled(3).drawn(4000, jnp.int32(2), jax.random.key(0))
+    drawn = filled(2).drawn(4000, unroll_of(3.0), jnp.int32(2), jax.random.key(0))
     columns = np.asarray(drawn.r_t)
     assert columns.shape == (T, 4000)
     assert (columns == columns[0]).all()
@@ -37,7 +38,7 @@ def test_whole_columns_are_drawn_uniformly_from_what_is_stored():
 
 
 def test_the_oldest_unroll_makes_room():
-    drawn = filled(6).drawn(400, jnp.int32(5), jax.random.key(0))
+    drawn = filled(5).drawn(400, unroll_of(6.0), jnp.int32(5), jax.random.key(0))
     assert set(np.floor(np.unique(drawn.r_t))) == {3, 4, 5, 6}
 
 
@@ -45,6 +46,70 @@ def test_a_dead_learner_stores_nothing():
     replay = filled(4)
     after = replay.stored(unroll_of(9.0), jnp.int32(4), jnp.array(False))
     jax.tree.map(np.testing.assert_array_equal, replay, after)
+
+
+def test_the_unroll_that_a_learner_dies_of_is_not_stored():
+    config = Config(num_envs=2, unroll_length=4, torso=(6,), replay_size=3, replay_fraction=0.5)
+    learner = make_learner(config, environment=Paying(3))
+    before = jax.jit(learner.update)(learner.init(jax.random.key(0)))[0]
+    state = before.actors.state
+    poisoned = state.replace(cue=jnp.full_like(state.cue, jnp.inf))
+    dead, _ = jax.jit(learner.update)(before.replace(actors=before.actors._replace(state=poisoned)))
+    assert not dead.alive
+    jax.tree.map(np.testing.assert_array_equal, before.replay, dead.replay)
+
+
+def test_old_rewards_are_scaled_as_rewards_are_now():
+    """An old 0.01 weighs a hundredth of a new 1, whatever the scale was when it was stored."""
+    kept = []
+
+    def objective(terms, hyper):
+        jax.debug.callback(lambda r: kept.append(np.asarray(r)), terms.r_t)
+        return jnp.mean(terms.v_tm1 + terms.log_pi_tm1), {}
+
+    config = Config(
+        num_envs=2, unroll_length=4, torso=(6,), replay_size=5, replay_fraction=0.75, normalize_rewards=True
+    )
+    learner = make_learner(config, environment=Paying(1), objective=objective)
+    state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
+
+    def paid(state, reward):
+        """Every episode that begins from here on pays so much."""
+        inner = state.actors.state
+        return state.replace(actors=state.actors._replace(state=inner.replace(cue=jnp.full_like(inner.cue, reward))))
+
+    for reward in (0.01, 0.01, 1.0, 1.0, 1.0, 1.0):
+        state, _ = update(paid(state, reward))
+    jax.block_until_ready(state)
+    jax.effects_barrier()
+    assert np.isin(state.replay.unrolls.r_t, np.float32([0.01, 1.0])).all()
+    values = np.unique(kept[-1])
+    assert len(values) == 2
+    np.testing.assert_allclose(values[1] / values[0], 100.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["impala", "pg-is"])
+@pytest.mark.parametrize("memory", ["none", "lstm"])
+def test_a_replay_keeps_its_types_where_float64_is_on(algorithm, memory, x64):
+    config = Config(
+        num_envs=2,
+        unroll_length=4,
+        torso=(6,),
+        algorithm=algorithm,
+        memory=memory,
+        replay_size=3,
+        replay_fraction=0.5,
+        replay_mask=True,
+        normalize_rewards=True,
+        normalize_observations=True,
+    )
+    learner = make_learner(config, environment=Probe(3))
+    before = jax.eval_shape(learner.init, jax.random.key(0))
+    after, metrics = jax.eval_shape(learner.update, before)
+    assert jax.tree.map(lambda x: x.dtype, before) == jax.tree.map(lambda x: x.dtype, after)
+    learned = (after.params, after.optimizer, after.reward_scale, after.observation_moments, after.actors.memory)
+    assert {x.dtype.name for x in jax.tree.leaves(learned)} <= {"float32", "int32"}
+    assert after.replay.unrolls.r_t.dtype == metrics["episode_return"].dtype == jnp.float32
 
 
 def test_only_replayed_columns_burn_in():

@@ -26,6 +26,20 @@ def test_one_number_for_each_metric_over_the_learners_alive():
     assert scalars(METRICS) == {"alive": 2.0, "episode_return": 2.0, "ratio/max": 5.0, "ratio/min": 0.25}
 
 
+def test_every_metric_reduces_over_learners_as_it_does_over_updates():
+    """A trust region that one learner of four left is one that was left; means and sums are means and sums."""
+    x = np.array([0.001, 0.001, 0.001, 9.0], np.float32)
+    alive = np.ones(4, bool)
+    names = ("trust/kl_max", "own/error_max", "own/margin_min", "trust/kl", "own/error")
+    found = scalars(
+        {"alive": alive, "episodes": np.array([1, 2, 3, 4]), "update": np.arange(4)} | dict.fromkeys(names, x)
+    )
+    assert found["trust/kl_max"] == found["own/error_max"] == 9.0
+    assert found["own/margin_min"] == found["trust/kl"] == found["own/error"] == np.float32(0.001)
+    assert found["episodes"] == 10.0
+    assert "update" not in found
+
+
 @pytest.mark.parametrize(("sink", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_sink_that_is_not_installed_says_how_to_get_it(sink, package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)

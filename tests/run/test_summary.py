@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.run.progress import describe, headline, middle_mean, number, rate
+from isjax.learner.metrics import middle_mean
+from isjax.run.progress import describe, headline, number, rate
 from isjax.run.store import Plan
 from isjax.run.summary import evaluation_key, final_return, setting_scores, training_key
 from isjax.stats import interquartile_mean
@@ -39,6 +40,15 @@ def test_evaluations_on_the_way_have_keys_of_their_own():
     data = [jax.random.key_data(key).tolist() for key in keys]
     assert data[0] == data[1]
     assert len({tuple(each) for each in data}) == 3
+
+
+def test_no_learner_of_one_evaluation_plays_on_the_key_of_another():
+    """The key of an evaluation on the way was that of a learner of the last one."""
+    plan = Plan(config=Config(), hyper=Hyper())
+    last = jax.vmap(lambda i: jax.random.fold_in(evaluation_key(plan), i))(jnp.arange(32))
+    on_the_way = jnp.stack([evaluation_key(plan, update) for update in range(32)])
+    both = np.concatenate([jax.random.key_data(last), jax.random.key_data(on_the_way)])
+    assert len(np.unique(both, axis=0)) == 64
 
 
 def test_evaluation_draws_from_keys_that_no_learner_trains_on():

@@ -70,7 +70,7 @@ def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] |
         return x
 
     squares = {name: square(name) for name in table.column_names if name not in ("update", "learner")}
-    env_steps = kept * (config["num_envs"] * config["unroll_length"])
+    env_steps = kept.astype(np.int64) * (config["num_envs"] * config["unroll_length"])
     return Curves(kept, env_steps, squares["alive"][-1], squares)
 
 

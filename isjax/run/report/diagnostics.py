@@ -5,34 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isjax.learner.metrics import METRICS, metric_of
 from isjax.ops import RATIO_EDGES
 from isjax.run.report.curves import Curves
 from isjax.run.report.figures import kinds, shares, spread
 
-
-class Named(NamedTuple):
-    """How a metric is called."""
-
-    title: str
-    unit: str
-
-
-METRICS = {
-    "ratio/ess_fraction": Named("Effective sample size: 1 is on-policy", "share of rows"),
-    "ratio/std": Named("Standard deviation of the ratios", "ratio"),
-    "ratio/lag": Named("Lag: updates between acting and learning", "updates"),
-    "loss/policy": Named("Loss of the policy", "loss"),
-    "loss/value": Named("Loss of the value", "loss"),
-    "loss/total": Named("Loss in total", "loss"),
-    "loss/entropy": Named("Entropy of the policy", "nats"),
-    "loss/grad_norm": Named("Norm of the gradient, before it is clipped", "norm"),
-    "trust/kl": Named("KL of the step in the trust region", "nats"),
-    "trust/kl_max": Named("Largest KL of a step in the trust region", "nats"),
-    "trust/accepted": Named("Steps that the line search accepted", "share"),
-    "trust/improvement": Named("Improvement of the surrogate", "advantage"),
-    "kl/update": Named("KL that an update came to", "nats"),
-    "kl/cost": Named("Factor of the KL penalty", "factor"),
-}
 TOGETHER = {
     "Ratios: smallest, mean and largest": {"ratio/max": "largest", "ratio/mean": "mean", "ratio/min": "smallest"},
     "KL of the acting from the learning policy": {"ratio/kl_k3": "estimate k3", "ratio/kl_k1": "estimate k1"},
@@ -111,7 +88,7 @@ def _shown(curves: Curves, prefix: str) -> dict[str, np.ndarray]:
 
 def _each(panels: Panels, metrics: dict[str, np.ndarray], curves: Curves, hyper: dict[str, Any]) -> None:
     for name, x in metrics.items():
-        called = METRICS.get(name, Named(name, "value"))
+        called = metric_of(name)
         if is_constant(x):
             panels.constant.append(f"{_lower(called.title.partition(':')[0])} {_the_one(x):g}")
             continue

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isjax.learner.randomness import Domain, generator
+
 RESAMPLES = 2000
 NUMBERS_AT_ONCE = 2**22
 """Counts, 32 MiB of them: many learners are resampled less often."""
@@ -31,8 +33,8 @@ def improvement(x: np.ndarray, y: np.ndarray) -> Improvement:
         passed = np.pad(np.cumsum(counts_y, axis=-1), ((0, 0), (1, 0)))
         return (counts_x * (passed[:, below] + passed[:, up_to])).sum(axis=-1) / (2 * len(x) * len(y))
 
-    generator, resamples = np.random.default_rng(0), _resamples(len(x) + len(y))
-    drawn = share(_counts(generator, len(x), resamples), _counts(generator, len(y), resamples))
+    rng, resamples = generator(0, Domain.REPORT_IMPROVEMENT), _resamples(len(x) + len(y))
+    drawn = share(_counts(rng, len(x), resamples), _counts(rng, len(y), resamples))
     low, high = np.quantile(drawn, TAILS)
     observed = share(np.ones((1, len(x)), int), np.ones((1, len(y)), int))[0]
     return Improvement(float(observed), float(low), float(high))
@@ -46,7 +48,7 @@ def interquartile_band(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """
     ranked = np.sort(x.astype(float), axis=0)
     n = len(ranked)
-    drawn = _counts(np.random.default_rng(0), n, _resamples(n))
+    drawn = _counts(generator(0, Domain.REPORT_MEAN), n, _resamples(n))
     low, high = np.quantile(middle_weights(drawn) @ ranked, TAILS, axis=0)
     return middle_weights(np.ones((1, n), int))[0] @ ranked, low, high
 

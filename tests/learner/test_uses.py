@@ -1,0 +1,110 @@
+"""Every algorithm declares the settings that it uses; others are refused where they are given."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.defaults import defaults
+from isjax.learner.objectives import ALGORITHMS, Algorithm, check_settings, get_algorithm, settings_in_use
+from isjax.learner.uses import PARTICULAR
+from isjax.types import Terms
+
+OTHER_VALUES = dict(
+    correction="none",
+    products="self-normalized",
+    normalize_advantages=True,
+    clip_values=True,
+    replay_fraction=0.5,
+    replay_size=7,
+    replay_mask=True,
+    burn_in=2,
+)
+
+
+def settings_of(algorithm, **changes):
+    """The defaults of an algorithm with changes, of `Config` or `Hyper`."""
+    config, hyper = defaults("CartPole-v1", algorithm)
+    static = {name: x for name, x in changes.items() if hasattr(Config, name)}
+    rest = {name: x for name, x in changes.items() if name not in static}
+    return dataclasses.replace(config, **static), dataclasses.replace(hyper, **rest)
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
+    uses = get_algorithm(Config(algorithm=algorithm, towers="separate")).uses
+    assert set(uses) <= set(PARTICULAR)
+    for name in set(PARTICULAR) - set(uses):
+        value = OTHER_VALUES.get(name, 0.123)
+        config, hyper = settings_of(algorithm, **{name: value})
+        with pytest.raises(ValueError, match=rf"{name} must be (left alone|off|0) (for {algorithm}|where)"):
+            check_settings(config, hyper)
+
+
+def test_every_particular_setting_is_used_by_somebody():
+    used = {name for make in ALGORITHMS.values() for name in make(Config()).uses}
+    assert used == set(PARTICULAR)
+
+
+@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm):
+    """The loss and what is fixed before it, as functions of `Hyper`, change with these numbers alone."""
+    config = Config(algorithm=algorithm, towers="separate")
+    made = get_algorithm(config)
+    keys = jax.random.split(jax.random.key(0), 8)
+    x = [jax.random.normal(key, (6, 4)) for key in keys]
+    log_pi, log_mu = x[0], x[0] - 0.5 * x[1]
+    same = jnp.ones((6, 4), bool)
+    terms = Terms(log_pi, x[2] ** 2, x[3], x[4], log_mu, x[5], jnp.full((6, 4), 0.9), same)
+
+    def of(hyper):
+        if made.fix is None:
+            return made.loss(terms, hyper)[0]
+        advantage, target = made.fix(terms, hyper)
+        fixed = dict(log_prox_tm1=log_pi + 0.3 * x[6], v_prox_tm1=x[7], kl_tm1=x[6] ** 2, kl_cost=hyper.kl_cost)
+        return made.loss(terms._replace(advantage_tm1=advantage, target_tm1=target, **fixed), hyper)[0]
+
+    start = Hyper(lambda_=0.9)
+    before = of(start)
+    names = {field.name for field in dataclasses.fields(Hyper)} & set(PARTICULAR) - {"replay_max_kl", "max_kl"}
+    changed = {name for name in names if of(dataclasses.replace(start, **{name: 0.37})) != before}
+    assert changed == names & set(made.uses)
+
+
+def test_ppo_does_not_ignore_a_correction_or_products():
+    config = Config(algorithm="ppo", correction="none", products="self-normalized")
+    with pytest.raises(ValueError, match="correction must be left alone for ppo, which does not use it, but it is none"):
+        make_learner(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(replay_size=7), "replay_size must be left alone where replay_fraction is 0, but it is 7"),
+        (dict(replay_fraction=0.5, replay_max_kl=0.1), "replay_max_kl must be left alone where replay_mask is off"),
+        (dict(channels=8), "channels must be left alone where network is mlp, but it is 8"),
+        (dict(temperature=np.array([1.0, 2.0])), "temperature must be left alone for impala, .* but it is 2.0"),
+        (dict(correction="epsilon", clip_rho=2.0), "clip_rho must be left alone for impala, .* but it is 2.0"),
+    ],
+)
+def test_what_another_setting_switches_off_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check_settings(*settings_of("impala", **changes))
+
+
+def test_an_objective_of_ones_own_uses_what_it_likes():
+    config = Config(correction="none", clip_values=True)
+    assert get_algorithm(config, lambda terms, hyper: (jnp.zeros(()), {})).uses is None
+    assert get_algorithm(config, Algorithm(lambda terms, hyper: (jnp.zeros(()), {}))).uses is None
+
+
+def test_in_a_sweep_it_is_enough_that_one_algorithm_uses_a_setting():
+    pair = [settings_of(name, temperature=0.5, clip_values=True) for name in ("impala", "awr", "ppo")]
+    impala, awr, ppo = settings_in_use(pair)
+    assert (impala[1].temperature, awr[1].temperature, ppo[1].temperature) == (1.0, 0.5, 1.0)
+    assert (impala[0].clip_values, awr[0].clip_values, ppo[0].clip_values) == (False, False, True)
+    with pytest.raises(ValueError, match="temperature must be left alone for impala"):
+        settings_in_use([settings_of("impala"), settings_of("impala", temperature=0.5)])
