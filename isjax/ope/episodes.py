@@ -67,6 +67,11 @@ class Log(NamedTuple):
         return jnp.exp(self.log_discount_t)
 
     @property
+    def returns(self) -> jax.Array:
+        """`[N]`, `Σ_t γ^t r_{t+1}`."""
+        return jnp.sum(weighted(self.discount_t, self.r_t), 0)
+
+    @property
     def log_weight(self) -> jax.Array:
         """`[N]`, `log ρ_{0:T−1}` of each whole episode; `−inf` for a column that is none."""
         return jnp.where(self.is_episode, self.log_product_t[-1], -jnp.inf)
@@ -91,6 +96,9 @@ def episodes(log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: Fla
     if jnp.ndim(discount) != 0:
         raise ValueError(f"discount must be a scalar, but its shape is {list(jnp.shape(discount))}.")
     check_fraction(discount=discount)
+    if isinstance(discount, float) and discount < 1 and log_rho_tm1.dtype.type(discount) == 1:
+        rule = "discount must be 1, or far enough from it for float32 (jax.enable_x64(True) computes in float64)"
+        raise ValueError(f"{rule}, but it is {discount!r}.")
     return Episodes(log_rho_tm1, r_t, jnp.ones_like(r_t, bool) if is_valid_t is None else jnp.asarray(is_valid_t))
 
 
@@ -102,6 +110,11 @@ def count_episodes(is_episode: Flags, like: jax.Array) -> jax.Array:
 def safe_log(x: jax.Array) -> jax.Array:
     """The logarithm, `−inf` at 0 with a gradient of 0 there."""
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), -jnp.inf)
+
+
+def weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """`weight · x`, and 0 where the weight is 0, even if `x` is infinite or no number there."""
+    return weight * jnp.where(weight != 0, x, 0.0)
 
 
 def mean_estimate(per_episode: jax.Array, log_weights: jax.Array, is_episode: Flags) -> Estimate:
@@ -222,5 +235,5 @@ def n_step_episodes(
     if v_t is not None and n <= len(r_t):
         check_same_shape(v_t=v_t, r_t=r_t)
         (v_t,) = series(v_t=v_t, is_valid_t=valid_t)
-        r_t = r_t.at[n - 1].add(discount * v_t[n - 1])
+        r_t = r_t.at[n - 1].add(weighted(jnp.asarray(discount, r_t.dtype), v_t[n - 1]))
     return Episodes(log_rho_tm1[:n], r_t[:n], valid_t[:n])

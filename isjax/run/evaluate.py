@@ -105,6 +105,8 @@ def as_json(evaluation: "Evaluation", flags: EvaluateFlags) -> dict[str, Any]:
 
 def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_model: bool) -> None:
     """The table on stdout, with verdicts below it: they need the width."""
+    from isjax.ope.estimator import ESTIMATORS
+
     console = Console(highlight=False)
     table = Table(title=f"{Path(flags.log).name}: {_size(evaluation)}, γ = {flags.discount:g}", title_justify="left")
     table.add_column("Estimator")
@@ -113,7 +115,9 @@ def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_mode
     for name, of in evaluation.estimates.items():
         interval = f"{number(of.low)} to {number(of.high)}"
         tail = f"{of.pareto_k:.2f}" if np.isfinite(of.pareto_k) else "—"
-        table.add_row(_words(name), number(of.value), interval, number(of.effective_sample_size), tail, of.trust)
+        table.add_row(
+            ESTIMATORS[name].title, number(of.value), interval, number(of.effective_sample_size), tail, of.trust
+        )
     console.print(table, markup=False)
     error = number(evaluation.behavior_standard_error)
     lines = [f"The policy that acted: {number(evaluation.behavior_value)} ± {error} (standard error)."]
@@ -121,7 +125,7 @@ def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_mode
     lines += [MODEL_NOTE] if has_model else []
     by_verdict: dict[str, list[str]] = {}
     for name, of in evaluation.estimates.items():
-        by_verdict.setdefault(of.verdict, []).append(_words(name))
+        by_verdict.setdefault(of.verdict, []).append(ESTIMATORS[name].title)
     lines += [f"{', '.join(names).capitalize()}: {verdict}." for verdict, names in by_verdict.items()]
     for line in lines:
         console.print(line, markup=False)
@@ -167,9 +171,11 @@ def _check_place(name: str, place: str, log: str) -> None:
 
 def _interval_notes(evaluation: "Evaluation", flags: EvaluateFlags) -> list[str]:
     """How intervals were made."""
+    from isjax.ope.estimator import ESTIMATORS
+
     by_kind: dict[str, list[str]] = {}
     for name, of in evaluation.estimates.items():
-        by_kind.setdefault(of.interval, []).append(_words(name))
+        by_kind.setdefault(of.interval, []).append(ESTIMATORS[name].title)
     how = {"percentile bootstrap": f"percentile bootstrap, {flags.resamples:,} resamples of whole episodes"}
     ranked = sorted(by_kind.items(), key=lambda item: -len(item[1]))
     first, rest = ranked[0], ranked[1:]
@@ -179,8 +185,3 @@ def _interval_notes(evaluation: "Evaluation", flags: EvaluateFlags) -> list[str]
 
 def _size(evaluation: "Evaluation") -> str:
     return f"{evaluation.episodes:,} episodes, {evaluation.rows:,} steps"
-
-
-def _words(name: str) -> str:
-    """The name of an estimator for people: "weighted per decision"."""
-    return name.replace("_is", "", 1).replace("_", " ")
