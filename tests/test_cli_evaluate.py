@@ -21,6 +21,7 @@ from isjax.ope.resampling import resampled_values
 from isjax.run.evaluate import EvaluateFlags
 from isjax.run.flags import parse
 from isjax.types import LoggedEpisodes
+from tests.faults import logs as malformed_logs
 
 EPISODES, STEPS = 200, 5
 WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
@@ -350,3 +351,9 @@ def test_help_fits_into_80_columns_and_loads_no_reader(capsys, monkeypatch):
         "assert not {'gymnax', 'matplotlib', 'pandas', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_malformed_logs_are_refused_in_one_line_or_give_the_values_of_plain_numpy():
+    outcomes = malformed_logs.run(quick=True)
+    assert len(outcomes) > 100
+    assert [of for of in outcomes if of.fault] == []
