@@ -46,7 +46,7 @@ class Log(NamedTuple):
     log_product_t: Series
     """`log ρ_{0:t}`; past its end an episode keeps the product it ended with."""
     r_t: Series
-    """Zero past the end."""
+    """Zero past the end, and behind a discount of 0."""
     log_discount_t: Series
     """`[T, 1]`, `t log γ`; 0 in the first row even if γ is 0."""
     is_valid_t: Flags
@@ -59,7 +59,12 @@ class Log(NamedTuple):
         log_rho_tm1, r_t, valid_t = episodes(log_rho_tm1, r_t, discount, is_valid_t)
         t = jnp.arange(len(r_t), dtype=r_t.dtype)[:, None]
         log_discount_t = jnp.where(t == 0, 0.0, t * safe_log(jnp.asarray(discount, r_t.dtype)))
-        return cls(product_of_ratios(log_rho_tm1, valid_t), r_t, log_discount_t, valid_t, jnp.any(valid_t, 0))
+        log = cls(product_of_ratios(log_rho_tm1, valid_t), r_t, log_discount_t, valid_t, jnp.any(valid_t, 0))
+        return log._replace(r_t=log.counted(r_t))
+
+    def counted(self, x_t: Series) -> Series:
+        """`x_t`, but 0 in rows that a discount of 0 silences, whatever stands there."""
+        return jnp.where(jnp.isneginf(self.log_discount_t), 0.0, x_t)
 
     @property
     def discount_t(self) -> Series:
@@ -69,7 +74,7 @@ class Log(NamedTuple):
     @property
     def returns(self) -> jax.Array:
         """`[N]`, `Σ_t γ^t r_{t+1}`."""
-        return jnp.sum(weighted(self.discount_t, self.r_t), 0)
+        return jnp.sum(self.discount_t * self.r_t, 0)
 
     @property
     def log_weight(self) -> jax.Array:

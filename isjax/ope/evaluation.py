@@ -1,6 +1,7 @@
 """Every estimate that a log allows, with its interval, and a verdict in words on whether to believe it."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from isjax.ope.trajectory import (
 )
 from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.pareto import pareto_k
+from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.stats import Interval, check_level
 from isjax.types import Key, LoggedEpisodes
 
@@ -61,6 +63,8 @@ FEWEST_EPISODES = 25
 """With fewer episodes neither the tail of the weights nor their mean can be judged."""
 FARTHEST_MEAN = 4.0
 """How many standard errors the mean weight may lie from 1, which it is expected to be."""
+SATURATED = math.exp(MAX_LOG_RATIO)
+"""Where the weights in plain means saturate: such a mean is too small."""
 CARRIED = 0.9
 """The verdict counts the episodes that carry this share of the weight."""
 
@@ -290,6 +294,8 @@ def judge(of: Judged, episodes: int, mean_standard_error: float, *, caveat: str 
     care = [caveat] if caveat else []
     if not np.isfinite(of.value):
         no.append("the estimate overflowed")
+    if of.mean_weight * episodes > 0.99 * SATURATED:
+        no.append("a weight is beyond exp(80), where plain means cut it off")
     if of.effective_sample_size == 0:
         no.append("no episode has any weight under the target policy")
     elif of.effective_sample_size < FEW_EFFECTIVE:

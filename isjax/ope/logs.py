@@ -158,12 +158,13 @@ def _as_numbers(name: str, x: np.ndarray) -> np.ndarray:
     raise ValueError(f"column {name} must hold numbers, but it holds {found}.")
 
 
-def _is_no_number(text: str | bytes) -> bool:
+def _is_no_number(text: Any) -> bool:
+    """Python would take "1_000" and digits of other scripts."""
     try:
         float(text)
     except ValueError:
         return True
-    return False
+    return isinstance(text, str) and ("_" in text or not text.isascii())
 
 
 def _from_objects(name: str, values: list[Any]) -> np.ndarray:

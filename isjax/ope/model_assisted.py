@@ -100,9 +100,9 @@ def _resampled_steps(sample: Sample) -> list[Part]:
 
 
 def model_values(log: Log, v_tm1: Series, q_tm1: Series) -> tuple[Series, ...]:
-    """The model's values in full precision, zero past the end of an episode."""
+    """The model's values in full precision, zero past the end of an episode and behind a discount of 0."""
     check_same_shape(v_tm1=v_tm1, q_tm1=q_tm1, r_t=log.r_t)
-    return series(v_tm1=v_tm1, q_tm1=q_tm1, is_valid_t=log.is_valid_t)
+    return tuple(log.counted(x) for x in series(v_tm1=v_tm1, q_tm1=q_tm1, is_valid_t=log.is_valid_t))
 
 
 def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series) -> tuple[jax.Array, Series]:
@@ -120,7 +120,7 @@ def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series)
     def parts(weight_t: Series, x_t: Series) -> tuple[jax.Array, Series]:
         value_t = jnp.sum(weighted(weight_t, x_t), 1)
         contribution_t = linearized(weight_t, x_t, value_t, log.is_episode)
-        return weighted(log.discount_t[:, 0], value_t), weighted(log.discount_t, contribution_t)
+        return log.discount_t[:, 0] * value_t, log.discount_t * contribution_t
 
     data, data_parts = parts(weight_t, log.r_t - q_tm1)
     model, model_parts = parts(weight_before_t, v_tm1)

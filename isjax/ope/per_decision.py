@@ -97,8 +97,8 @@ def per_step_estimate(weight_t: Series, x_t: Series, log: Log) -> Estimate:
     value_t = jnp.sum(weighted(weight_t, x_t), 1)
     contribution_t = linearized(weight_t, x_t, value_t, log.is_episode)
     return estimate(
-        jnp.sum(weighted(log.discount_t[:, 0], value_t)),
-        jnp.sum(weighted(log.discount_t, contribution_t), 0),
+        jnp.sum(log.discount_t[:, 0] * value_t),
+        jnp.sum(log.discount_t * contribution_t, 0),
         total_step_weight(weight_t, log),
         log.is_episode,
     )

@@ -14,7 +14,7 @@ from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.types import Key, LoggedEpisodes
 
 DRAWN_AT_ONCE = 2**22
-"""How many episodes are drawn at a time, over all resamples: 32 MiB of counts."""
+"""How many episodes are drawn, or steps estimated, at a time, over all resamples: 32 MiB an array."""
 
 
 class Ratios(NamedTuple):
@@ -121,7 +121,7 @@ def resampled_values(
     with in_float64():
         parts = {name: of(Sample(exact, discount, estimates[name], *model)) for name, of in resamplings.items()}
     n = exact.r_t.shape[1]
-    at_once = max(1, DRAWN_AT_ONCE // n)
+    at_once = max(1, DRAWN_AT_ONCE // max(exact.r_t.shape))
     keys = jax.random.split(key, resamples)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
     for first in range(0, resamples, at_once):

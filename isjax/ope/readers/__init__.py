@@ -53,10 +53,8 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except FileNotFoundError:
-        is_link = os.path.islink(path)
-        raise ValueError(
-            f"{path} {'is a link to a file that' if is_link else ''} is missing.".replace("  ", " ")
-        ) from None
+        found = "a link to what is not there" if os.path.islink(path) else "missing"
+        raise ValueError(f"{path} is {found}.") from None
     except ValueError as error:
         raise ValueError(f"{path} cannot be the name of a file: {error}.") from error
     if kind != stat.S_IFREG:
