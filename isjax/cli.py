@@ -22,6 +22,7 @@ import jax
 import tyro
 
 from isjax import __version__
+from isjax._checks import in_one_line
 from isjax.learner.config import Config, Hyper
 from isjax.run.flags import BadArguments, in_flags, parse
 from isjax.run.train_flags import SweepFlags, TrainFlags, decides, from_file, saved_settings, starting_point
@@ -377,5 +378,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _complain(prog: str, message: str, code: int = BAD_ARGUMENTS) -> int:
-    print(f"{prog}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(in_one_line(f"{prog}: error: {message}"), file=sys.stderr)
     return code

@@ -15,13 +15,17 @@ import pytest
 
 from isjax import ope
 from isjax.cli import main
-from isjax.ope.evaluation import ESTIMATORS, ONLY_BY_NAME, WITH_MODEL, Judged, chosen_estimators, evaluate_log, judge
+from isjax.ope.estimator import ESTIMATORS
+from isjax.ope.evaluation import Judged, chosen_estimators, evaluate_log, judge
 from isjax.ope.resampling import resampled_values
 from isjax.run.evaluate import EvaluateFlags
 from isjax.run.flags import parse
 from isjax.types import LoggedEpisodes
+from tests.faults import logs as malformed_logs
 
 EPISODES, STEPS = 200, 5
+WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
+ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
 
 
 def columns(gap, *, shortest=STEPS - 2):
@@ -97,6 +101,10 @@ def directly(log):
     return by_name(log.log_rho_tm1, log.r_t, 0.9, log.is_valid_t, v_tm1=log.v_tm1, q_tm1=log.q_tm1)
 
 
+def resamplings(names):
+    return {name: ESTIMATORS[name].resampling for name in names}
+
+
 def test_the_table_fits_into_80_columns_and_names_everything(whole):
     _, _, out = whole
     assert max(map(len, out.splitlines())) <= 80
@@ -139,7 +147,7 @@ def test_resampled_values_are_the_estimates_of_the_same_resamples(log):
         stack = lambda *x: jnp.stack(x)  # noqa: E731
         return jax.tree.map(stack, *(of for name, of in by_name(*arrays, **model).items() if name in direct))
 
-    drawn = resampled_values(jax.random.key(3), log, 0.9, direct, resamples=20)
+    drawn = resampled_values(jax.random.key(3), log, 0.9, direct, resamplings(direct), resamples=20)
     options = {"level": 0.9, "resamples": 20, "method": "percentile", "v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
     arrays = (log.log_rho_tm1, log.r_t, 0.9, log.is_valid_t)
     expected = ope.bootstrap_interval(jax.random.key(3), together, *arrays, **options)
@@ -149,7 +157,9 @@ def test_resampled_values_are_the_estimates_of_the_same_resamples(log):
 
 def test_resampled_values_are_finite_where_weights_are_not(log):
     wild = log._replace(log_rho_tm1=jax.random.normal(jax.random.key(0), log.r_t.shape) * 300.0)
-    for name, values in resampled_values(jax.random.key(0), wild, 0.9, directly(wild), resamples=50).items():
+    estimates = {name: estimate for name, estimate in directly(wild).items() if name != "magic"}
+    drawn = resampled_values(jax.random.key(0), wild, 0.9, estimates, resamplings(estimates), resamples=50)
+    for name, values in drawn.items():
         assert name == "doubly_robust" or np.isfinite(values).all(), name
 
 
@@ -341,3 +351,88 @@ def test_help_fits_into_80_columns_and_loads_no_reader(capsys, monkeypatch):
         "assert not {'gymnax', 'matplotlib', 'pandas', 'pyarrow'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_malformed_logs_are_refused_in_one_line_or_give_the_values_of_plain_numpy():
+    outcomes = malformed_logs.run(quick=True)
+    assert len(outcomes) > 100
+    assert [of for of in outcomes if of.fault] == []
+
+
+def scaled(path, size):
+    """The log of the coin, its rewards and model values of another size, in float64."""
+    table = pd.DataFrame(columns(0.5))
+    table[["reward", "q", "v"]] *= size
+    table.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("size", [2.0**-133, 2.0**-1030, 2.0**130, 2.0**1010])
+def test_rewards_of_any_size_give_the_same_values_in_their_unit(whole, tmp_path, size):
+    again = evaluated(scaled(tmp_path / "log.parquet", size))
+    for name, of in again["estimates"].items():
+        for field in ("value", "standard_error", "low", "high"):
+            expected = whole[1]["estimates"][name][field]
+            np.testing.assert_allclose(of[field], expected * size, rtol=1e-9, err_msg=f"{name} {field}")
+        assert of["trust"] == whole[1]["estimates"][name]["trust"]
+    np.testing.assert_allclose(again["behavior"]["value"], whole[1]["behavior"]["value"] * size, rtol=1e-12)
+
+
+def test_neighboring_episodes_beyond_what_floats_hold_are_not_merged(whole, tmp_path):
+    table = pd.DataFrame(columns(0.5))
+    table["episode"] += 2**53
+    table.to_csv(tmp_path / "log.csv", index=False)
+    assert evaluated(tmp_path / "log.csv")["estimates"] == whole[1]["estimates"]
+
+
+def test_a_discount_next_to_one_counts_over_a_long_horizon(tmp_path):
+    rows = 100_000
+    columns = {"episode": np.repeat([0, 1], rows), "step": np.tile(np.arange(rows), 2), "reward": np.ones(2 * rows)}
+    np.savez(tmp_path / "log.npz", **columns, log_pi=-np.ones(2 * rows), log_mu=-np.ones(2 * rows))
+    argv = ("--estimators", "weighted_is", "discounting_aware_is", "--resamples", "0")
+    of = evaluated(tmp_path / "log.npz", "--discount", "0.999999999", *argv)["estimates"]
+    expected = np.sum((1 - 1e-9) ** np.arange(rows))
+    np.testing.assert_allclose(of["weighted_is"]["value"], expected, rtol=1e-12)
+    np.testing.assert_allclose(of["discounting_aware_is"]["value"], expected, rtol=1e-9)
+
+
+def test_weights_that_differ_by_rounding_alone_are_drawn(tmp_path):
+    table = pd.DataFrame(columns(0.0, shortest=STEPS))
+    table["log_pi"] = table["log_mu"] + 1.0 + 1e-15 * np.arange(len(table))
+    table.to_parquet(tmp_path / "log.parquet")
+    figure = tmp_path / "weights.svg"
+    evaluated(tmp_path / "log.parquet", "--densities", "--estimators", "weighted_is", "--figure", str(figure))
+    assert b"<svg" in figure.read_bytes()
+
+
+def test_a_weight_that_was_cut_off_is_said_to_be(tmp_path):
+    table = pd.DataFrame(columns(0.0)).query("episode < 20")
+    table["log_pi"] = table["log_mu"] + 30.0
+    table.to_parquet(tmp_path / "log.parquet")
+    of = evaluated(tmp_path / "log.parquet", "--densities", "--estimators", "ordinary_is")["estimates"]["ordinary_is"]
+    assert of["verdict"].startswith("do not trust: a weight is beyond exp(80), where plain means cut it off")
+
+
+def test_json_and_figure_are_two_files(tmp_path, capsys):
+    path = write(tmp_path / "log.csv")
+    argv = (path, "--discount", "1", "--json", tmp_path / "x.png", "--figure", tmp_path / "." / "x.png")
+    assert said_about(capsys, *argv).startswith("--figure must be another file than json, but both are")
+
+
+def test_a_narrow_terminal_keeps_every_number(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    of = evaluated(scaled(tmp_path / "log.parquet", 1e-200), "--resamples", "0")["estimates"]
+    out = capsys.readouterr().out
+    for judged in of.values():
+        for field in ("value", "low", "high"):
+            assert f"{judged[field]:.3g}" in out
+
+
+def test_a_megabyte_in_a_cell_is_one_short_line(tmp_path, capsys):
+    table = pd.DataFrame(columns(0.5)).astype({"reward": object})
+    table.loc[3, "reward"] = "\x1b[31m" + "x" * 10**6
+    table.to_csv(tmp_path / "log.csv", index=False)
+    said = said_about(capsys, tmp_path / "log.csv", "--discount", "1")
+    assert len(said) < 280
+    assert said.isprintable()
+    assert said.endswith("xxx'.")

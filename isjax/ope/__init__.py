@@ -1,6 +1,7 @@
 """The value of a policy from episodes that another one left behind: estimates and their intervals."""
 
 from isjax.ope.episodes import Episodes, Estimate, from_visits, n_step_episodes
+from isjax.ope.estimator import ESTIMATORS, Estimator, Family, register
 from isjax.ope.evaluation import Evaluation, Judged, evaluate_log
 from isjax.ope.intervals import (
     bootstrap_interval,
@@ -21,9 +22,12 @@ from isjax.ope.trajectory import (
 )
 
 __all__ = [
+    "ESTIMATORS",
     "Episodes",
     "Estimate",
+    "Estimator",
     "Evaluation",
+    "Family",
     "Judged",
     "bootstrap_interval",
     "discounting_aware_is",
@@ -37,6 +41,7 @@ __all__ = [
     "ordinary_is",
     "per_decision_is",
     "read_log",
+    "register",
     "student_interval",
     "truncated_is",
     "weighted_discounting_aware_is",

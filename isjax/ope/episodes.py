@@ -46,7 +46,7 @@ class Log(NamedTuple):
     log_product_t: Series
     """`log ρ_{0:t}`; past its end an episode keeps the product it ended with."""
     r_t: Series
-    """Zero past the end."""
+    """Zero past the end, and behind a discount of 0."""
     log_discount_t: Series
     """`[T, 1]`, `t log γ`; 0 in the first row even if γ is 0."""
     is_valid_t: Flags
@@ -59,12 +59,22 @@ class Log(NamedTuple):
         log_rho_tm1, r_t, valid_t = episodes(log_rho_tm1, r_t, discount, is_valid_t)
         t = jnp.arange(len(r_t), dtype=r_t.dtype)[:, None]
         log_discount_t = jnp.where(t == 0, 0.0, t * safe_log(jnp.asarray(discount, r_t.dtype)))
-        return cls(product_of_ratios(log_rho_tm1, valid_t), r_t, log_discount_t, valid_t, jnp.any(valid_t, 0))
+        log = cls(product_of_ratios(log_rho_tm1, valid_t), r_t, log_discount_t, valid_t, jnp.any(valid_t, 0))
+        return log._replace(r_t=log.counted(r_t))
+
+    def counted(self, x_t: Series) -> Series:
+        """`x_t`, but 0 in rows that a discount of 0 silences, whatever stands there."""
+        return jnp.where(jnp.isneginf(self.log_discount_t), 0.0, x_t)
 
     @property
     def discount_t(self) -> Series:
         """`[T, 1]`, `γ^t`."""
         return jnp.exp(self.log_discount_t)
+
+    @property
+    def returns(self) -> jax.Array:
+        """`[N]`, `Σ_t γ^t r_{t+1}`."""
+        return jnp.sum(self.discount_t * self.r_t, 0)
 
     @property
     def log_weight(self) -> jax.Array:
@@ -91,6 +101,9 @@ def episodes(log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: Fla
     if jnp.ndim(discount) != 0:
         raise ValueError(f"discount must be a scalar, but its shape is {list(jnp.shape(discount))}.")
     check_fraction(discount=discount)
+    if isinstance(discount, float) and discount < 1 and log_rho_tm1.dtype.type(discount) == 1:
+        rule = "discount must be 1, or far enough from it for float32 (jax.enable_x64(True) computes in float64)"
+        raise ValueError(f"{rule}, but it is {discount!r}.")
     return Episodes(log_rho_tm1, r_t, jnp.ones_like(r_t, bool) if is_valid_t is None else jnp.asarray(is_valid_t))
 
 
@@ -102,6 +115,11 @@ def count_episodes(is_episode: Flags, like: jax.Array) -> jax.Array:
 def safe_log(x: jax.Array) -> jax.Array:
     """The logarithm, `−inf` at 0 with a gradient of 0 there."""
     return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), -jnp.inf)
+
+
+def weighted(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """`weight · x`, and 0 where the weight is 0, even if `x` is infinite or no number there."""
+    return weight * jnp.where(weight != 0, x, 0.0)
 
 
 def mean_estimate(per_episode: jax.Array, log_weights: jax.Array, is_episode: Flags) -> Estimate:
@@ -222,5 +240,5 @@ def n_step_episodes(
     if v_t is not None and n <= len(r_t):
         check_same_shape(v_t=v_t, r_t=r_t)
         (v_t,) = series(v_t=v_t, is_valid_t=valid_t)
-        r_t = r_t.at[n - 1].add(discount * v_t[n - 1])
+        r_t = r_t.at[n - 1].add(weighted(jnp.asarray(discount, r_t.dtype), v_t[n - 1]))
     return Episodes(log_rho_tm1[:n], r_t[:n], valid_t[:n])

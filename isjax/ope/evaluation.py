@@ -1,6 +1,7 @@
 """Every estimate that a log allows, with its interval, and a verdict in words on whether to believe it."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,45 +10,41 @@ import numpy as np
 
 from isjax._checks import check_fraction
 from isjax.ope.episodes import Estimate, Log
+from isjax.ope.estimator import ESTIMATORS, Estimator, register
 from isjax.ope.intervals import student_interval
-from isjax.ope.magic import magic
-from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
-from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.magic import MAGIC
+from isjax.ope.model_assisted import DOUBLY_ROBUST, WEIGHTED_DOUBLY_ROBUST
+from isjax.ope.per_decision import PER_DECISION_IS, WEIGHTED_PER_DECISION_IS, WEIGHTED_PER_DECISION_IS_RATIO_FORM
+from isjax.ope.precision import in_float64, rescaled, restored
 from isjax.ope.resampling import resampled_values
 from isjax.ope.trajectory import (
-    discounting_aware_is,
-    log_shares,
+    DISCOUNTING_AWARE_IS,
+    ORDINARY_IS,
+    TRUNCATED_IS,
+    WEIGHTED_DISCOUNTING_AWARE_IS,
+    WEIGHTED_IS,
     ordinary_is,
-    truncated_is,
-    weighted_discounting_aware_is,
-    weighted_is,
 )
 from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.pareto import pareto_k
-from isjax.ops.weights import log_sum_exp
+from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.stats import Interval, check_level
 from isjax.types import Key, LoggedEpisodes
 
-ESTIMATORS = {
-    estimator.__name__: estimator
-    for estimator in (
-        ordinary_is,
-        weighted_is,
-        truncated_is,
-        per_decision_is,
-        weighted_per_decision_is,
-        discounting_aware_is,
-        weighted_discounting_aware_is,
-        doubly_robust,
-        weighted_doubly_robust,
-        magic,
-        weighted_per_decision_is_ratio_form,
-    )
-}
-"""All estimators, by the names of their functions."""
-WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
-ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
-"""Not consistent, hence never chosen for anyone."""
+for _estimator in (
+    ORDINARY_IS,
+    WEIGHTED_IS,
+    TRUNCATED_IS,
+    PER_DECISION_IS,
+    WEIGHTED_PER_DECISION_IS,
+    DISCOUNTING_AWARE_IS,
+    WEIGHTED_DISCOUNTING_AWARE_IS,
+    DOUBLY_ROBUST,
+    WEIGHTED_DOUBLY_ROBUST,
+    MAGIC,
+    WEIGHTED_PER_DECISION_IS_RATIO_FORM,
+):
+    register(_estimator)
 
 AFFORDABLE_CELLS = 2**34
 """Above so many cells, T · N · resamples, intervals are Student's."""
@@ -66,6 +63,8 @@ FEWEST_EPISODES = 25
 """With fewer episodes neither the tail of the weights nor their mean can be judged."""
 FARTHEST_MEAN = 4.0
 """How many standard errors the mean weight may lie from 1, which it is expected to be."""
+SATURATED = math.exp(MAX_LOG_RATIO)
+"""Where the weights in plain means saturate: such a mean is too small."""
 CARRIED = 0.9
 """The verdict counts the episodes that carry this share of the weight."""
 
@@ -92,7 +91,7 @@ class Judged(NamedTuple):
     """1 in expectation: what the weights of this family come to before any normalization or truncation."""
     steps_below_10: float
     """Share of the discounted steps at which the products of ratios so far have an effective sample size below 10;
-    0 for estimates that weight whole episodes, and for `magic`, which puts a model in their place."""
+    0 for estimates that do not weight each step on its own."""
     steps_below_100: float
     """The same for 100."""
     trust: str
@@ -126,14 +125,16 @@ def evaluate_log(
 ) -> Evaluation:
     """Estimates the value of the target policy from a log in every way that it allows, and judges each.
 
-    Intervals are percentile bootstrap over whole episodes. They are Student's for `magic`, whose blend makes
-    resampling costly, where T · N · resamples exceeds `AFFORDABLE_CELLS`, and if `resamples` is 0.
+    Everything is computed in float64, whatever the precision of the log. Intervals are percentile bootstrap over
+    whole episodes. They are Student's for `magic`, whose blend makes resampling costly, where T · N · resamples
+    exceeds `AFFORDABLE_CELLS`, and if `resamples` is 0.
 
     Args:
       log: the episodes, as `read_log` gives them.
       discount: γ in [0, 1].
       key: a typed key, `jax.random.key(seed)`, for the bootstrap.
-      estimators: names of `ESTIMATORS`; by default all that apply, except those that are not consistent.
+      estimators: names of estimators, those added by `register` included; by default all that apply, except
+        those that are not consistent.
       level: the coverage aimed at, in (0, 1).
       resamples: how many samples the bootstrap draws.
 
@@ -141,7 +142,8 @@ def evaluate_log(
       An `Evaluation`.
 
     Raises:
-      ValueError: an argument is out of range, or an estimator is unknown or lacks its model.
+      ValueError: an argument is out of range, the log holds no number where one counts, or an estimator is
+        unknown or lacks its model.
 
     >>> log = LoggedEpisodes(jnp.zeros((1, 200)), jnp.ones((1, 200)), jnp.ones((1, 200), bool))
     >>> evaluate_log(log, 1.0, key=jax.random.key(0), estimators=("weighted_is",)).estimates["weighted_is"].verdict
@@ -152,18 +154,24 @@ def evaluate_log(
     check_level(level)
     if resamples < 0:
         raise ValueError(f"resamples must be at least 0, but it is {resamples}.")
-    answers = jax.device_get(_answers(names, log, discount, level))
-    drawn: dict[str, np.ndarray] = {}
-    if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
-        drawn = resampled_values(key, log, discount, answers.estimates, resamples=resamples)
+    log, exponent = rescaled(log)
+    chosen = tuple(ESTIMATORS[name] for name in names)
+    with in_float64():
+        answers = jax.device_get(_answers(chosen, log, discount, level))
+        drawn: dict[str, np.ndarray] = {}
+        if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
+            resamplings = {of.name: of.resampling for of in chosen if of.resampling is not None}
+            drawn = resampled_values(key, log, discount, answers.estimates, resamplings, resamples=resamples)
     lengths = np.sum(np.asarray(log.is_valid_t), 0)
     return Evaluation(
         episodes=int(np.sum(lengths > 0)),
         rows=int(lengths.sum()),
         longest=int(lengths.max()),
-        behavior_value=float(answers.behavior.value),
-        behavior_standard_error=float(answers.behavior.standard_error),
-        estimates={name: _judged(i, name, answers, drawn.get(name), level) for i, name in enumerate(names)},
+        behavior_value=restored(answers.behavior.value, exponent),
+        behavior_standard_error=restored(answers.behavior.standard_error, exponent),
+        estimates={
+            of.name: _judged(i, of, answers, drawn.get(of.name), level, exponent) for i, of in enumerate(chosen)
+        },
         log_weight=answers.log_weight[lengths > 0],
     )
 
@@ -174,13 +182,13 @@ def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, 
     Raises:
       ValueError: one is unknown, or needs columns `q` and `v` that the log lacks.
     """
-    applicable = [name for name in ESTIMATORS if has_model or name not in WITH_MODEL]
+    applicable = [name for name, of in ESTIMATORS.items() if has_model or not of.needs_model]
     for name in names:
         if name not in ESTIMATORS:
             raise ValueError(f"estimators must be among {', '.join(ESTIMATORS)}, but one is {name!r}.")
         if name not in applicable:
             raise ValueError(f"estimators may include {name} only for a log with columns q and v.")
-    return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if name not in ONLY_BY_NAME)
+    return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if ESTIMATORS[name].is_consistent)
 
 
 class _Answers(NamedTuple):
@@ -192,7 +200,7 @@ class _Answers(NamedTuple):
     pareto_k: jax.Array
     """`[estimators]`."""
     mean_weights: dict[str, Estimate]
-    """By family."""
+    """Of the family of each estimator."""
     steps_below: jax.Array
     """`[2]`, shares of the discounted steps with an effective sample size below `FEWEST_` and `FEW_EFFECTIVE`."""
     behavior: Estimate
@@ -200,35 +208,25 @@ class _Answers(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _answers(names: tuple[str, ...], log: LoggedEpisodes, discount: float, level: float) -> _Answers:
+def _answers(chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float) -> _Answers:
     arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
     model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
-    estimates = {name: ESTIMATORS[name](*arrays, **(model if name in WITH_MODEL else {})) for name in names}
+    estimates = {of.name: of.function(*arrays, **(model if of.needs_model else {})) for of in chosen}
     checked = Log.checked(*arrays)
-    raw = {name: estimate.log_weight for name, estimate in estimates.items()}
-    raw |= {"truncated_is": checked.log_weight} if "truncated_is" in raw else {}
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *estimates.values())
     where = checked.is_episode
+    weights = {family: family.log_weights(checked, discount) for family in {of.family: None for of in chosen}}
+    tails = {of.name: weights[of.family] if of.is_truncated else estimates[of.name].log_weight for of in chosen}
+    stacked = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)  # noqa: E731
+    means = {family: _mean_weight(log_weights, where) for family, log_weights in weights.items()}
     return _Answers(
         estimates,
-        jax.vmap(functools.partial(student_interval, level=level))(stacked),
-        jax.vmap(lambda log_weight: pareto_k(log_weight, where=where))(jnp.stack(jax.tree.leaves(list(raw.values())))),
-        {family: _mean_weight(x, where) for family, x in _family_weights(checked, discount).items()},
+        jax.vmap(functools.partial(student_interval, level=level))(stacked(list(estimates.values()))),
+        jax.vmap(lambda tail: pareto_k(tail, where=where))(stacked(list(tails.values()))),
+        {of.name: means[of.family] for of in chosen},
         _steps_below(checked),
         ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:]),
         checked.log_weight,
     )
-
-
-def _family_weights(log: Log, discount: float) -> dict[str, jax.Array]:
-    """`[N]`, logarithms of the weights that a family of estimators gives to episodes: 1 in expectation."""
-    reached_t = jnp.any(log.is_valid_t, 1, keepdims=True)
-    log_length = jnp.log(jnp.sum(jnp.where(reached_t, log.discount_t, 0.0)))
-    return {
-        "whole": log.log_weight,
-        "per decision": log_sum_exp(log.log_row_weight_t, 0) - log_length,
-        "discounting aware": log_sum_exp(log_shares(log, discount) + log.log_product_t, 0),
-    }
 
 
 def _steps_below(log: Log) -> jax.Array:
@@ -246,28 +244,21 @@ def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
     return ordinary_is(log_weight[None], ones, 1.0, is_episode[None])
 
 
-def _family(name: str) -> str:
-    if "discounting_aware" in name:
-        return "discounting aware"
-    return "whole" if name in ("ordinary_is", "weighted_is", "truncated_is") else "per decision"
-
-
-def _judged(i: int, name: str, answers: _Answers, drawn: np.ndarray | None, level: float) -> Judged:
-    """The i-th estimate."""
-    estimate, mean = answers.estimates[name], answers.mean_weights[_family(name)]
-    low, high = float(answers.intervals.low[i]), float(answers.intervals.high[i])
+def _judged(i: int, of: Estimator, answers: _Answers, drawn: np.ndarray | None, level: float, exponent: int) -> Judged:
+    """The i-th estimate, in the unit of the rewards."""
+    estimate, mean = answers.estimates[of.name], answers.mean_weights[of.name]
+    ends = answers.intervals.low[i], answers.intervals.high[i]
     if drawn is not None and np.isfinite(estimate.standard_error):
-        low, high = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level]).tolist()
+        ends = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
     n = int(np.sum(estimate.is_episode))
     cumulative = cumulative_shares(np.asarray(estimate.log_weight))
     carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
-    weights_steps = _family(name) != "whole" and name != "magic"
-    steps_below = answers.steps_below if weights_steps else np.zeros(2)
+    steps_below = answers.steps_below if of.family.is_per_step else np.zeros(2)
     judged = Judged(
-        value=float(estimate.value),
-        standard_error=float(estimate.standard_error),
-        low=low,
-        high=high,
+        value=restored(estimate.value, exponent),
+        standard_error=restored(estimate.standard_error, exponent),
+        low=restored(ends[0], exponent),
+        high=restored(ends[1], exponent),
         interval="Student" if drawn is None else "percentile bootstrap",
         effective_sample_size=float(estimate.effective_sample_size),
         pareto_k=float(answers.pareto_k[i]),
@@ -280,7 +271,7 @@ def _judged(i: int, name: str, answers: _Answers, drawn: np.ndarray | None, leve
         trust="",
         verdict="",
     )
-    trust, verdict = judge(judged, n, float(mean.standard_error), takes_blend=name == "magic")
+    trust, verdict = judge(judged, n, float(mean.standard_error), caveat=of.caveat)
     return judged._replace(trust=trust, verdict=verdict)
 
 
@@ -291,18 +282,20 @@ def cumulative_shares(log_weight: np.ndarray) -> np.ndarray:
     return np.cumsum(weight) / max(weight.sum(), 1.0)
 
 
-def judge(of: Judged, episodes: int, mean_standard_error: float, *, takes_blend: bool = False) -> tuple[str, str]:
+def judge(of: Judged, episodes: int, mean_standard_error: float, *, caveat: str = "") -> tuple[str, str]:
     """Whether an estimate is to be trusted, "yes", "with care" or "no", and the verdict in words.
 
     It is not where `k̂` is above 0.7, the effective sample size below 10, or the mean weight more than four
     standard errors away from 1, and where more than a tenth of the discounted steps rest on an effective sample
     size below 10. It is with care where `k̂` is above 0.5 or cannot be told, the effective sample size below 100,
-    overall or at more than a fifth of the steps, or the interval takes a blend as given, as that of `magic` does.
+    overall or at more than a fifth of the steps, or the estimator has a caveat, as `magic` does.
     """
     no: list[str] = []
-    care = ["its interval takes the blend of model and data as given"] if takes_blend else []
+    care = [caveat] if caveat else []
     if not np.isfinite(of.value):
         no.append("the estimate overflowed")
+    if of.mean_weight * episodes > 0.99 * SATURATED:
+        no.append("a weight is beyond exp(80), where plain means cut it off")
     if of.effective_sample_size == 0:
         no.append("no episode has any weight under the target policy")
     elif of.effective_sample_size < FEW_EFFECTIVE:

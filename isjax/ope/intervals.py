@@ -35,7 +35,7 @@ def normal_interval(estimate: Estimate, *, level: float = 0.95) -> Interval:
     [1.04, 4.96]
     """
     check_level(level)
-    margin = ndtri(0.5 + 0.5 * level) * estimate.standard_error
+    margin = -ndtri(0.5 - 0.5 * level) * estimate.standard_error
     return Interval(estimate.value - margin, estimate.value + margin)
 
 
@@ -135,6 +135,8 @@ def bootstrap_interval(
     """
     check_same_shape(r_t=r_t, v_tm1=v_tm1, q_tm1=q_tm1)
     log = episodes(log_rho_tm1, r_t, discount, is_valid_t)
+    if method == "bca" and log.r_t.shape[1] < 2:
+        raise ValueError(f"method 'bca' needs at least 2 episodes, but r_t is {list(log.r_t.shape)}.")
     model = {name: x.T for name, x in (("v_tm1", v_tm1), ("q_tm1", q_tm1)) if x is not None}
 
     def value(sample):
@@ -152,7 +154,7 @@ def student_quantile(level: float, degrees: jax.Array) -> jax.Array:
     For few degrees of freedom by bisection of the distribution function; for many by the expansion of
     Abramowitz & Stegun 1964, eq. 26.7.5.
     """
-    z = ndtri(jnp.asarray(0.5 + 0.5 * level, degrees.dtype))
+    z = -ndtri(jnp.asarray(0.5 - 0.5 * level, degrees.dtype))  # The upper tail would round to 1.
     terms = (
         (z**3 + z) / 4.0,
         (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,

@@ -1,26 +1,29 @@
 """Reading and checking a log of episodes: Parquet, CSV or NPZ."""
 
-import csv
-import zipfile
-from collections.abc import Callable
+import difflib
+import numbers
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from isjax._checks import in_one_line
+from isjax.ope.readers import read_columns
+from isjax.ope.readers.reading import MOST_CELLS, WHOLE, Columns
 from isjax.types import LoggedEpisodes
 
 COLUMNS = ("episode", "step", "reward", "log_pi", "log_mu")
 MODEL_COLUMNS = ("v", "q")
-MOST_CELLS = 2**27
-"""The largest T · N that a log is packed into: 512 MiB an array."""
+REWARDS = ("reward", *MODEL_COLUMNS)
+"""Columns in the unit of the rewards."""
 ROUNDING = 1e-6
 """How far above 0 the logarithm of a probability may lie."""
-LARGEST = 1e38
-"""What is larger counts as infinite: differences have to fit into float32."""
-
-Columns = dict[str, np.ndarray]
+LARGEST, SMALLEST = 1e38, 1e-30
+"""Sizes of rewards between which float32 is exact enough; infinite is also what is larger as a logarithm."""
+LONGEST_LINE = 270
+"""Of a complaint; a command puts its name before it."""
 
 
 def read_log(path: str | Path, *, densities: bool = False) -> LoggedEpisodes:
@@ -37,23 +40,24 @@ def read_log(path: str | Path, *, densities: bool = False) -> LoggedEpisodes:
       densities: whether `log_pi` and `log_mu` are log-densities of continuous actions, which may be positive.
 
     Returns:
-      The episodes, in the order of their numbers.
+      The episodes, in the order of their numbers; in float64 if `jax.enable_x64` is set, else in float32.
 
     Raises:
       ValueError: the log is not as described, in one line that names column and row; rows count from 1, and
         the header of a CSV is none.
     """
     path = Path(path)
-    if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{path} must end in {', '.join(_READERS)} to be read as a log.")
-    if not path.is_file():
-        raise ValueError(f"{path} is {'a folder, not a log' if path.is_dir() else 'missing'}.")
     try:
-        return pack(_READERS[path.suffix.lower()](path), densities=densities)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}.") from error
+        columns = read_columns(path, wanted_columns)
+        try:
+            return pack(columns, densities=densities)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    except (OSError, MemoryError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or error or "out of memory"
+        raise ValueError(in_one_line(f"{path} cannot be read: {reason}.", most=LONGEST_LINE)) from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(in_one_line(str(error), most=LONGEST_LINE)) from error
 
 
 def pack(columns: Columns, *, densities: bool = False) -> LoggedEpisodes:
@@ -65,12 +69,11 @@ def pack(columns: Columns, *, densities: bool = False) -> LoggedEpisodes:
            [ True, False]], dtype=bool)
     """
     named = wanted_columns(list(columns))
-    columns = {name: np.asarray(columns[name]) for name in named}
-    _check_rows(columns)
-    _check_values(columns, densities)
+    columns = _checked({name: np.asarray(columns[name]) for name in named}, densities)
     order = np.lexsort((columns["step"], columns["episode"]))
     sorted_columns = {name: x[order] for name, x in columns.items()}
-    is_first = np.diff(sorted_columns["episode"], prepend=np.nan) != 0
+    episode = sorted_columns["episode"]
+    is_first = np.append(True, episode[1:] != episode[:-1])
     column = np.cumsum(is_first) - 1
     row = np.arange(len(order)) - np.flatnonzero(is_first)[column]
     _check_steps(sorted_columns, row, order)
@@ -104,7 +107,10 @@ def wanted_columns(names: list[str]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise ValueError(f"column {name} is there {names.count(name)} times.")
         if name in COLUMNS and name not in names:
-            raise ValueError(f"column {name} is missing; there are {', '.join(names) or 'none'}.")
+            others = {other.strip().casefold(): other for other in names if other not in COLUMNS}
+            near = difflib.get_close_matches(name, others, n=1, cutoff=0.8)
+            meant = f"; is {others[near[0]]!r} meant?" if near else "."
+            raise ValueError(f"column {name} is missing; there are {', '.join(names) or 'none'}{meant}")
     model = [name for name in MODEL_COLUMNS if name in names]
     if len(model) == 1:
         missing = "q" if model == ["v"] else "v"
@@ -112,51 +118,127 @@ def wanted_columns(names: list[str]) -> tuple[str, ...]:
     return (*COLUMNS, *model)
 
 
-def _check_rows(columns: Columns) -> None:
-    """One number a row in each column, and at least one row."""
-    rows = columns["episode"].shape[:1]
+def _checked(columns: Columns, densities: bool) -> Columns:
+    """One number a row in each column, at least one row, and numbers that are what their column means."""
+    rows = columns["episode"].shape[:1] or ("rows",)
     for name, x in columns.items():
-        if x.dtype.kind not in "iuf":
-            raise ValueError(f"column {name} must hold numbers, but {_first_that_is_none(x)}.")
-        if x.ndim != 1 or x.shape != rows:
+        x = _as_numbers(name, x)
+        if x.shape != rows:
             raise ValueError(f"column {name} must be [{', '.join(map(str, rows))}], but its shape is {list(x.shape)}.")
-        columns[name] = x.astype(np.float64)
+        columns[name] = _whole_numbers(name, x) if name in WHOLE else _real_numbers(name, x)
     if rows == (0,):
         raise ValueError("the log holds no rows.")
+    for name in ("log_pi", "log_mu"):
+        _check_logarithms(name, columns[name], densities)
+    if jnp.zeros(()).dtype == np.float32:
+        for name in REWARDS:
+            if name in columns:
+                _check_size(name, columns[name])
+    return columns
 
 
-def _first_that_is_none(x: np.ndarray) -> str:
-    if x.dtype.kind in "OUS" and x.ndim == 1:
+def _as_numbers(name: str, x: np.ndarray) -> np.ndarray:
+    """The column if it holds numbers, one by one if it holds them as objects."""
+    if x.dtype.kind in "iuf":
+        return x
+    if x.dtype == object and x.ndim == 1:
+        values = x.tolist()
+        for row, value in enumerate(values):
+            is_number = isinstance(value, numbers.Real | Decimal) and not isinstance(value, bool)
+            if not is_number and (not isinstance(value, str) or _is_no_number(value)):
+                raise ValueError(f"column {name} must hold numbers, but row {row + 1} is {value!r}.")
+        if not any(isinstance(value, str) for value in values):
+            return _from_objects(name, values)
+    if x.dtype.kind in "US" and x.ndim == 1:
         for row, value in enumerate(x.tolist()):
+            if _is_no_number(value):
+                raise ValueError(f"column {name} must hold numbers, but row {row + 1} is {value!r}.")
+    kinds = {"b": "booleans", "c": "complex numbers", "M": "dates", "m": "durations", "V": "records", "O": "objects"}
+    found = "text" if x.dtype.kind == "O" and x.ndim == 1 else kinds.get(x.dtype.kind, "text")
+    raise ValueError(f"column {name} must hold numbers, but it holds {found}.")
+
+
+def _is_no_number(text: Any) -> bool:
+    """Python would take "1_000" and digits of other scripts."""
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return isinstance(text, str) and ("_" in text or not text.isascii())
+
+
+def _from_objects(name: str, values: list[Any]) -> np.ndarray:
+    """Whole numbers stay exact, whatever type each one has."""
+    is_whole = all(isinstance(x, numbers.Integral) or (isinstance(x, Decimal) and x % 1 == 0) for x in values)
+    if is_whole and name in WHOLE:
+        for kind in (np.int64, np.uint64):
             try:
-                float(value)
-            except (TypeError, ValueError):
-                return f"row {row + 1} is {value!r}"
-    kinds = {"b": "booleans", "c": "complex numbers", "M": "dates", "m": "durations"}
-    return f"it holds {kinds.get(x.dtype.kind, 'text')}"
+                return np.array([int(x) for x in values], kind)
+            except OverflowError:
+                continue
+        raise ValueError(f"column {name} must hold whole numbers of 64 bits, but some are larger.")
+    return np.array([_as_float(x) for x in values], np.float64)
 
 
-def _check_values(columns: Columns, densities: bool) -> None:
-    """Numbers that are what their column means."""
-    for name, x in columns.items():
+def _as_float(x: Any) -> float:
+    try:
+        return float(x)
+    except OverflowError:  # a whole number beyond the largest float
+        return np.inf if x > 0 else -np.inf
+
+
+def _whole_numbers(name: str, x: np.ndarray) -> np.ndarray:
+    """Whole numbers of which none was rounded."""
+    if x.dtype.kind == "f":
+        exact = 2.0 ** (np.finfo(x.dtype).nmant + 1)  # From here on floats leave out whole numbers.
         _refuse(name, x, np.isnan(x), "must hold numbers")
-        if name == "log_mu":
-            _refuse(name, x, np.isneginf(x), "must be finite: an action of probability 0 cannot have been taken")
-        is_allowed = np.abs(x) <= LARGEST
-        _refuse(name, x, ~(is_allowed | np.isneginf(x)) if name == "log_pi" else ~is_allowed, "must be finite")
-        if name in ("episode", "step"):
-            _refuse(name, x, x != np.floor(x), "must hold whole numbers")
-            _refuse(name, x, np.abs(x) > 2**53, "must hold whole numbers up to 2^53")
-        if name in ("log_pi", "log_mu") and not densities:
-            hint = "must be at most 0, being the logarithm of a probability (--densities allows more)"
-            _refuse(name, x, x > ROUNDING, hint)
+        _refuse(name, x, np.isinf(x), "must be finite")
+        _refuse(name, x, x != np.floor(x), "must hold whole numbers")
+        _refuse(name, x, np.abs(x) >= exact, f"must hold whole numbers below {int(exact)} where they are {x.dtype}")
+        x = x.astype(np.int64)
+    if name == "step":
+        _refuse(name, x, x < 0, "must be at least 0")
+        _refuse(name, x, x >= np.uint64(2**62) if x.dtype.kind == "u" else x >= 2**62, "must be below 2^62")
+        x = x.astype(np.int64)
+    return x
+
+
+def _real_numbers(name: str, x: np.ndarray) -> np.ndarray:
+    """Finite numbers in float64; the logarithm of a target's probability may be `−inf`."""
+    with np.errstate(over="ignore"):
+        x, given = x.astype(np.float64), x
+    _refuse(name, given, np.isnan(x), "must hold numbers")
+    _refuse(name, given, (x == 0) & (given != 0), "must hold numbers that float64 can hold")
+    if name == "log_mu":
+        _refuse(name, given, np.isneginf(x), "must be finite: an action of probability 0 cannot have been taken")
+    is_bad = np.isinf(x) & ~(np.isneginf(x) & (name == "log_pi"))
+    if name in ("log_pi", "log_mu"):
+        is_bad |= np.isfinite(x) & (np.abs(x) > LARGEST)
+    _refuse(name, given, is_bad, "must be finite")
+    return x
+
+
+def _check_logarithms(name: str, x: np.ndarray, densities: bool) -> None:
+    if not densities:
+        hint = "must be at most 0, being the logarithm of a probability (--densities allows more)"
+        _refuse(name, x, x > ROUNDING, hint)
+
+
+def _check_size(name: str, x: np.ndarray) -> None:
+    """Raises `ValueError` for numbers that float32 cannot hold."""
+    rule = f"must lie between {SMALLEST:g} and {LARGEST:g} in size for float32 (jax.enable_x64(True) allows more)"
+    _refuse(name, x, np.abs(x) > LARGEST, rule)
+    size = np.abs(x)
+    if 0 < size.max() < SMALLEST:
+        _refuse(name, x, size == size.max(), rule)
 
 
 def _refuse(name: str, x: np.ndarray, is_bad: np.ndarray, rule: str) -> None:
     """Raises `ValueError` for the first row that is bad, if one is."""
     if is_bad.any():
         row = int(is_bad.argmax())
-        raise ValueError(f"column {name} {rule}, but row {row + 1} is {x[row]:.9g}.")
+        found = f"{x[row]:.{17 if name in WHOLE else 9}g}" if x.dtype.kind == "f" else str(x[row])
+        raise ValueError(f"column {name} {rule}, but row {row + 1} is {found}.")
 
 
 def _check_steps(columns: Columns, row: np.ndarray, order: np.ndarray) -> None:
@@ -166,73 +248,7 @@ def _check_steps(columns: Columns, row: np.ndarray, order: np.ndarray) -> None:
     if not is_bad.any():
         return
     i = int(is_bad.argmax())
-    episode, here = f"episode {columns['episode'][i]:.0f}", order[i] + 1
-    if step[i] < 0:
-        raise ValueError(f"column step must be at least 0, but row {here} is {step[i]:.0f}.")
+    episode, here = f"episode {columns['episode'][i]}", order[i] + 1
     if step[i] == row[i] - 1:
-        raise ValueError(f"column step: {episode} has step {step[i]:.0f} twice, in rows {order[i - 1] + 1} and {here}.")
-    raise ValueError(f"column step: {episode} lacks step {row[i]}; row {here} is step {step[i]:.0f}.")
-
-
-def _from_parquet(path: Path) -> Columns:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        names = wanted_columns(pq.read_schema(path).names)
-        return _as_arrays(pq.read_table(path, columns=list(names)))
-    except pa.ArrowException as error:
-        raise ValueError(f"it is not a Parquet file that can be read ({_first_line(error)}).") from error
-
-
-def _from_csv(path: Path) -> Columns:
-    import pyarrow as pa
-    from pyarrow.csv import ConvertOptions, read_csv
-
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            names = wanted_columns(next(csv.reader(file), []))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"it is not a CSV file that can be read ({_first_line(error)}).") from error
-
-    def read(kind: Any) -> Columns:
-        kinds = dict.fromkeys(names, kind)
-        options = ConvertOptions(column_types=kinds, include_columns=list(names))
-        return _as_arrays(read_csv(path, convert_options=options))
-
-    try:
-        try:
-            return read(pa.float64())
-        except pa.ArrowInvalid:
-            return {name: _numbers_or_text(x) for name, x in read(pa.string()).items()}
-    except pa.ArrowException as error:
-        raise ValueError(f"it is not a CSV file that can be read ({_first_line(error)}).") from error
-
-
-def _from_npz(path: Path) -> Columns:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not an NPZ file.")
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in wanted_columns(list(arrays))}
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"it is not an NPZ file that can be read ({_first_line(error)}).") from error
-
-
-def _numbers_or_text(x: np.ndarray) -> np.ndarray:
-    """A column of text that cannot be read as numbers stays as it is: the checks find the row."""
-    try:
-        return x.astype(np.float64)
-    except (TypeError, ValueError):
-        return x
-
-
-def _as_arrays(table: Any) -> Columns:
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
-
-
-_READERS: dict[str, Callable[[Path], Columns]] = {".parquet": _from_parquet, ".csv": _from_csv, ".npz": _from_npz}
+        raise ValueError(f"column step: {episode} has step {step[i]} twice, in rows {order[i - 1] + 1} and {here}.")
+    raise ValueError(f"column step: {episode} lacks step {row[i]}; row {here} is step {step[i]}.")

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 
 from isjax.ope.episodes import Estimate, Log, count_episodes, estimate
+from isjax.ope.estimator import Estimator, Family
 from isjax.ope.model_assisted import model_values, step_contributions
-from isjax.ope.per_decision import step_weights, total_step_weight
+from isjax.ope.per_decision import mean_step_weights, step_weights, total_step_weight
 from isjax.types import Flags, Scalar, Series
 
 BIAS_LEVEL = 0.9
@@ -70,6 +71,10 @@ def magic(
     bias = values - jnp.clip(values, longest.value - margin, longest.value + margin)
     deviation = jnp.where(log.is_episode[None], contributions - values[:, None], 0.0)
     n = count_episodes(log.is_episode, values)
+    # A power of two near the largest, which rounds nothing: squares neither overflow nor vanish.
+    largest = jax.lax.stop_gradient(jnp.maximum(jnp.max(jnp.abs(deviation)), jnp.max(jnp.abs(bias))))
+    unit = jnp.ldexp(jnp.ones_like(largest), jnp.frexp(largest)[1] - 1)
+    deviation, bias = deviation / unit, bias / unit
     covariance = deviation @ deviation.T / (n * jnp.maximum(n - 1.0, 1.0))
     blend = smallest_quadratic(covariance + bias[:, None] * bias[None])
     return estimate(blend @ values, blend @ contributions, total, log.is_episode)
@@ -93,3 +98,13 @@ def smallest_quadratic(a: jax.Array) -> jax.Array:
         return x.at[to].add(size).at[away].add(-size)
 
     return jax.lax.fori_loop(0, ITERATIONS, step, jnp.zeros_like(a[0]).at[-1].set(1.0))
+
+
+MAGIC = Estimator(
+    function=magic,
+    family=Family(log_weights=mean_step_weights, is_per_step=False),  # A model takes the place of thin steps.
+    title="magic",
+    resampling=None,  # The blend would have to be found anew for each sample.
+    needs_model=True,
+    caveat="its interval takes the blend of model and data as given",
+)

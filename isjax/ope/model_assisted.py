@@ -2,10 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isjax._checks import check_same_shape, series
-from isjax.ope.episodes import Estimate, Log, count_episodes, episodes, estimate, mean_estimate
-from isjax.ope.per_decision import step_weights, total_step_weight
+from isjax.ope.episodes import Estimate, Log, count_episodes, episodes, estimate, mean_estimate, weighted
+from isjax.ope.estimator import Estimator
+from isjax.ope.per_decision import PER_DECISION, resampled_step_weights, step_weights, total_step_weight
+from isjax.ope.resampling import Part, Ratios, Sample, mean_over_episodes
 from isjax.ope.trajectory import linearized
 from isjax.ops.ratios import clipped_ratio
 from isjax.ops.recurrence import backward_affine
@@ -54,7 +57,7 @@ def doubly_robust(
     v_tm1, q_tm1 = model_values(log, v_tm1, q_tm1)
     rho = clipped_ratio(episodes(log_rho_tm1, r_t, discount, is_valid_t).log_rho_tm1, jnp.inf)
     gain = jnp.where(log.is_valid_t, discount * rho, 0.0)
-    per_episode = backward_affine(gain, v_tm1 + rho * (log.r_t - q_tm1))[0]
+    per_episode = backward_affine(gain, v_tm1 + weighted(rho, log.r_t - q_tm1))[0]
     return mean_estimate(per_episode, log_sum_exp(log.log_row_weight_t, 0), log.is_episode)
 
 
@@ -86,10 +89,20 @@ def weighted_doubly_robust(
     return estimate(jnp.sum(value_t), jnp.sum(contribution_t, 0), total, log.is_episode)
 
 
+def _resampled_steps(sample: Sample) -> list[Part]:
+    log, v_tm1, q_tm1 = sample.log, sample.v_tm1, sample.q_tm1
+    weight_t, discount_t = resampled_step_weights(log), np.exp(log.log_discount_t)[:, 0]
+    before_t = np.concatenate([np.asarray(log.is_episode, np.float64)[None], weight_t[:-1]])
+    return [
+        Ratios(discount_t, weight_t * (log.r_t - q_tm1), weight_t),
+        Ratios(discount_t, before_t * v_tm1, before_t),
+    ]
+
+
 def model_values(log: Log, v_tm1: Series, q_tm1: Series) -> tuple[Series, ...]:
-    """The model's values in full precision, zero past the end of an episode."""
+    """The model's values in full precision, zero past the end of an episode and behind a discount of 0."""
     check_same_shape(v_tm1=v_tm1, q_tm1=q_tm1, r_t=log.r_t)
-    return series(v_tm1=v_tm1, q_tm1=q_tm1, is_valid_t=log.is_valid_t)
+    return tuple(log.counted(x) for x in series(v_tm1=v_tm1, q_tm1=q_tm1, is_valid_t=log.is_valid_t))
 
 
 def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series) -> tuple[jax.Array, Series]:
@@ -105,7 +118,7 @@ def step_contributions(log: Log, weight_t: Series, v_tm1: Series, q_tm1: Series)
     weight_before_t = jnp.concatenate([first[None].astype(weight_t.dtype), weight_t[:-1]])
 
     def parts(weight_t: Series, x_t: Series) -> tuple[jax.Array, Series]:
-        value_t = jnp.sum(weight_t * x_t, 1)
+        value_t = jnp.sum(weighted(weight_t, x_t), 1)
         contribution_t = linearized(weight_t, x_t, value_t, log.is_episode)
         return log.discount_t[:, 0] * value_t, log.discount_t * contribution_t
 
@@ -118,3 +131,19 @@ def _staggered(data: jax.Array, model: jax.Array) -> jax.Array:
     """The data of each step go with the model's word on the next; after the last step it has none."""
     end = jnp.zeros_like(data[:1])
     return jnp.concatenate([end, data]) + jnp.concatenate([model, end])
+
+
+DOUBLY_ROBUST = Estimator(
+    function=doubly_robust,
+    family=PER_DECISION,
+    title="doubly robust",
+    resampling=mean_over_episodes,
+    needs_model=True,
+)
+WEIGHTED_DOUBLY_ROBUST = Estimator(
+    function=weighted_doubly_robust,
+    family=PER_DECISION,
+    title="weighted doubly robust",
+    resampling=_resampled_steps,
+    needs_model=True,
+)

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 
 from isjax.ope.episodes import Estimate, Log
-from isjax.ope.trajectory import log_shares
+from isjax.ope.precision import in_float64
 from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.types import Key, LoggedEpisodes
 
 DRAWN_AT_ONCE = 2**22
-"""How many episodes are drawn at a time, over all resamples: 32 MiB of counts."""
+"""How many episodes are drawn, or steps estimated, at a time, over all resamples: 32 MiB an array."""
 
 
 class Ratios(NamedTuple):
@@ -53,8 +53,48 @@ class Truncated(NamedTuple):
 Part = Callable[[np.ndarray], np.ndarray]
 
 
+class Sample(NamedTuple):
+    """A whole log, all arrays being NumPy's and float64, for what an estimator's bootstrap is made of."""
+
+    log: Log
+    discount: float
+    estimate: Estimate
+    """What the estimator made of the log."""
+    v_tm1: np.ndarray | None = None
+    """`[T, N]`, zero past the end."""
+    q_tm1: np.ndarray | None = None
+
+
+Resampling = Callable[[Sample], list[Part]]
+"""The parts that the value of an estimator is the sum of, whichever episodes are drawn."""
+
+
+def mean_over_episodes(sample: Sample) -> list[Part]:
+    """An estimate that is a plain mean of what each episode contributes."""
+    contribution = np.asarray(sample.estimate.per_episode, np.float64)[None]
+    return [Ratios(np.ones(1), contribution, np.asarray(sample.log.is_episode, np.float64)[None])]
+
+
+def one_ratio(weight_t: np.ndarray, x_t: np.ndarray) -> list[Part]:
+    """An estimate that is one ratio, of a weighted sum to the sum of all weights `[T, N]`."""
+    return [Ratios(np.ones(1), np.sum(weight_t * x_t, 0)[None], np.sum(weight_t, 0)[None])]
+
+
+def relative_weights(log_weight: np.ndarray, axis: int | None = 1) -> np.ndarray:
+    """The weights, relative to the largest along an axis or of all."""
+    log_weight = np.asarray(log_weight, np.float64)
+    largest = np.max(log_weight, axis, keepdims=True)
+    return np.exp(log_weight - np.where(np.isfinite(largest), largest, 0.0))
+
+
 def resampled_values(
-    key: Key, episodes: LoggedEpisodes, discount: float, estimates: dict[str, Estimate], *, resamples: int
+    key: Key,
+    episodes: LoggedEpisodes,
+    discount: float,
+    estimates: dict[str, Estimate],
+    resamplings: dict[str, Resampling],
+    *,
+    resamples: int,
 ) -> dict[str, np.ndarray]:
     """The value of each estimator on `resamples` samples of the episodes, drawn with replacement.
 
@@ -65,20 +105,23 @@ def resampled_values(
       key: a typed key, `jax.random.key(seed)`.
       episodes: the log.
       discount: γ in [0, 1].
-      estimates: what the estimators made of the whole log, by name. `magic` is left out: it has no such form.
+      estimates: what the estimators made of the whole log, by name.
+      resamplings: how they resample, by name; those that are not among them are left out.
       resamples: how many samples are drawn.
 
     Returns:
       `[resamples]` for each of the estimators.
     """
-    log, log_share_t = _checked(episodes, discount)
+    log = _checked(episodes, discount)
     exact = Log(*(np.asarray(x, x.dtype if x.dtype == bool else np.float64) for x in log))  # type: ignore[arg-type]
-    flat_t = np.asarray(log_share_t, np.float64)
-    parts = {
-        name: _parts(name, exact, flat_t, episodes, estimate) for name, estimate in estimates.items() if name != "magic"
-    }
+    model = [
+        None if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
+        for x in (episodes.v_tm1, episodes.q_tm1)
+    ]
+    with in_float64():
+        parts = {name: of(Sample(exact, discount, estimates[name], *model)) for name, of in resamplings.items()}
     n = exact.r_t.shape[1]
-    at_once = max(1, DRAWN_AT_ONCE // n)
+    at_once = max(1, DRAWN_AT_ONCE // max(exact.r_t.shape))
     keys = jax.random.split(key, resamples)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
     for first in range(0, resamples, at_once):
@@ -90,14 +133,13 @@ def resampled_values(
 
 
 @jax.jit
-def _checked(episodes: LoggedEpisodes, discount: float) -> tuple[Log, jax.Array]:
-    log = Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
-    return log, log_shares(log, discount)
+def _checked(episodes: LoggedEpisodes, discount: float) -> Log:
+    return Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def _drawn(keys: jax.Array, n: int) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys)
+    return jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n, np.int32))(keys)
 
 
 def _counts(keys: jax.Array, n: int) -> np.ndarray:
@@ -105,49 +147,3 @@ def _counts(keys: jax.Array, n: int) -> np.ndarray:
     index = np.asarray(_drawn(keys, n))
     index = index + n * np.arange(len(index))[:, None]
     return np.bincount(index.ravel(), minlength=index.size).reshape(index.shape).astype(np.float64)
-
-
-def _parts(name: str, log: Log, flat_t: np.ndarray, episodes: LoggedEpisodes, estimate: Estimate) -> list[Part]:
-    """The parts that an estimator is the sum of; `log` holds arrays of NumPy, `flat_t` the logarithms of shares."""
-    one, is_episode = np.ones(1), np.asarray(log.is_episode, np.float64)
-    returns = np.sum(np.exp(log.log_discount_t) * log.r_t, 0)
-    if name == "truncated_is":
-        return [Truncated(np.exp(np.minimum(np.asarray(log.log_weight, np.float64), 700.0)), returns, is_episode)]
-    if name == "weighted_is":
-        weight = _scaled(np.asarray(log.log_weight)[None])
-        return [Ratios(one, weight * returns, weight)]
-    if name == "weighted_discounting_aware_is":
-        weight_t = _scaled(flat_t + log.log_product_t, None)
-        return [_one_ratio(weight_t, np.cumsum(log.r_t, 0))]
-    if name == "weighted_per_decision_is_ratio_form":
-        weight_t = _scaled(np.where(log.is_valid_t, np.asarray(log.log_row_weight_t), -np.inf), None)
-        return [_one_ratio(weight_t, np.asarray(log.r_t))]
-    if name in ("weighted_per_decision_is", "weighted_doubly_robust"):
-        return _per_step(name, log, episodes, is_episode)
-    return [Ratios(one, np.asarray(estimate.per_episode, np.float64)[None], is_episode[None])]
-
-
-def _per_step(name: str, log: Log, episodes: LoggedEpisodes, is_episode: np.ndarray) -> list[Part]:
-    """Each step normalized on its own, without or with a model."""
-    weight_t = _scaled(np.where(log.is_episode[None], log.log_product_t, -np.inf))
-    discount_t = np.exp(log.log_discount_t)[:, 0]
-    if name == "weighted_per_decision_is":
-        return [Ratios(discount_t, weight_t * log.r_t, weight_t)]
-    v_tm1, q_tm1 = (np.where(log.is_valid_t, np.asarray(x), 0.0) for x in (episodes.v_tm1, episodes.q_tm1))
-    before_t = np.concatenate([is_episode[None], weight_t[:-1]])
-    return [
-        Ratios(discount_t, weight_t * (log.r_t - q_tm1), weight_t),
-        Ratios(discount_t, before_t * v_tm1, before_t),
-    ]
-
-
-def _one_ratio(weight_t: np.ndarray, x_t: np.ndarray) -> Ratios:
-    """All weights of an episode together."""
-    return Ratios(np.ones(1), np.sum(weight_t * x_t, 0)[None], np.sum(weight_t, 0)[None])
-
-
-def _scaled(log_weight: np.ndarray, axis: int | None = 1) -> np.ndarray:
-    """The weights, relative to the largest along an axis or of all."""
-    log_weight = np.asarray(log_weight, np.float64)
-    largest = np.max(log_weight, axis, keepdims=True)
-    return np.exp(log_weight - np.where(np.isfinite(largest), largest, 0.0))

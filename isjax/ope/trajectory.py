@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isjax._checks import check_positive
-from isjax.ope.episodes import Estimate, Log, count_episodes, estimate, mean_estimate, safe_log
+from isjax.ope.episodes import Estimate, Log, count_episodes, estimate, mean_estimate, safe_log, weighted
+from isjax.ope.estimator import Estimator, Family
+from isjax.ope.resampling import Part, Ratios, Sample, Truncated, mean_over_episodes, one_ratio, relative_weights
 from isjax.ops.ratios import clipped_ratio
 from isjax.ops.recurrence import backward_affine
 from isjax.ops.weights import log_sum_exp, normalized_weights
@@ -53,8 +56,12 @@ def weighted_is(log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: 
     Array(2.5, dtype=float32)
     """
     log = Log.checked(log_rho_tm1, r_t, discount, is_valid_t)
-    returns = jnp.sum(log.discount_t * log.r_t, 0)
-    return ratio_estimate(normalized_weights(log.log_weight), returns, log)
+    return ratio_estimate(normalized_weights(log.log_weight), log.returns, log)
+
+
+def _resampled_ratio(sample: Sample) -> list[Part]:
+    weight = relative_weights(np.asarray(sample.log.log_weight)[None])
+    return [Ratios(np.ones(1), weight * _returns(sample.log), weight)]
 
 
 def truncated_is(
@@ -86,6 +93,11 @@ def truncated_is(
     return _mean_of_weighted_returns(log, jnp.minimum(log.log_weight, log_clip))
 
 
+def _resampled_truncated(sample: Sample) -> list[Part]:
+    weight = np.exp(np.minimum(np.asarray(sample.log.log_weight, np.float64), 700.0))
+    return [Truncated(weight, _returns(sample.log), np.asarray(sample.log.is_episode, np.float64))]
+
+
 def discounting_aware_is(
     log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: Flags | None = None
 ) -> Estimate:
@@ -104,7 +116,7 @@ def discounting_aware_is(
     log = Log.checked(log_rho_tm1, r_t, discount, is_valid_t)
     log_share_t = log_shares(log, discount)
     flat_weight_t = jnp.exp(log_share_t) * clipped_ratio(log.log_product_t, jnp.inf)
-    per_episode = jnp.sum(_reward_weights(flat_weight_t) * log.r_t, 0)
+    per_episode = jnp.sum(weighted(_reward_weights(flat_weight_t), log.r_t), 0)
     return mean_estimate(per_episode, log_sum_exp(log_share_t + log.log_product_t, 0), log.is_episode)
 
 
@@ -124,13 +136,19 @@ def weighted_discounting_aware_is(
     log = Log.checked(log_rho_tm1, r_t, discount, is_valid_t)
     weight_t = _reward_weights(normalized_weights(log_shares(log, discount) + log.log_product_t, None))
     weight = weight_t[0]
-    mean_return = jnp.sum(weight_t * log.r_t, 0) / jnp.where(weight > 0, weight, 1.0)
+    mean_return = jnp.sum(weighted(weight_t, log.r_t), 0) / jnp.where(weight > 0, weight, 1.0)
     return ratio_estimate(weight, mean_return, log)
+
+
+def _resampled_discounting_aware(sample: Sample) -> list[Part]:
+    log = sample.log
+    log_share_t = np.asarray(log_shares(log, sample.discount), np.float64)
+    return one_ratio(relative_weights(log_share_t + log.log_product_t, None), np.cumsum(log.r_t, 0))
 
 
 def ratio_estimate(weight: jax.Array, x: jax.Array, log: Log) -> Estimate:
     """`Σ_i weight_i x_i` for normalized weights `[N]` (which sum to 1, or are all 0), by the delta method."""
-    value = jnp.sum(weight * x)
+    value = jnp.sum(weighted(weight, x))
     return estimate(value, linearized(weight, x, value, log.is_episode), safe_log(weight), log.is_episode)
 
 
@@ -140,13 +158,17 @@ def linearized(weight: jax.Array, x: jax.Array, value: jax.Array, is_episode: Fl
     Owen 2013, "Monte Carlo theory, methods and examples", section 9.2: `value + N weight_i (x_i − value)`.
     """
     n = count_episodes(is_episode, weight)
-    return value[..., None] + n * weight * (x - value[..., None])
+    return value[..., None] + weighted(n * weight, x - value[..., None])
 
 
 def _mean_of_weighted_returns(log: Log, log_weight: jax.Array) -> Estimate:
     """`(1/N) Σ_i w_i G_i`, for weights that saturate."""
-    returns = jnp.sum(log.discount_t * log.r_t, 0)
-    return mean_estimate(clipped_ratio(log_weight, jnp.inf) * returns, log_weight, log.is_episode)
+    return mean_estimate(weighted(clipped_ratio(log_weight, jnp.inf), log.returns), log_weight, log.is_episode)
+
+
+def _returns(log: Log) -> np.ndarray:
+    """`[N]`, in NumPy."""
+    return np.sum(np.exp(log.log_discount_t) * log.r_t, 0)
 
 
 def log_shares(log: Log, discount: Scalar) -> Series:
@@ -160,3 +182,33 @@ def log_shares(log: Log, discount: Scalar) -> Series:
 def _reward_weights(flat_weight_t: Series) -> Series:
     """The weight of each reward: a flat return is the sum of all rewards up to its end."""
     return backward_affine(jnp.ones_like(flat_weight_t), flat_weight_t)
+
+
+WHOLE_EPISODES = Family(log_weights=lambda log, discount: log.log_weight, is_per_step=False)
+"""Each episode has one weight."""
+DISCOUNTING_AWARE = Family(
+    log_weights=lambda log, discount: log_sum_exp(log_shares(log, discount) + log.log_product_t, 0), is_per_step=True
+)
+"""Each episode has the weights of its flat returns."""
+
+ORDINARY_IS = Estimator(function=ordinary_is, family=WHOLE_EPISODES, title="ordinary", resampling=mean_over_episodes)
+WEIGHTED_IS = Estimator(function=weighted_is, family=WHOLE_EPISODES, title="weighted", resampling=_resampled_ratio)
+TRUNCATED_IS = Estimator(
+    function=truncated_is,
+    family=WHOLE_EPISODES,
+    title="truncated",
+    resampling=_resampled_truncated,
+    is_truncated=True,
+)
+DISCOUNTING_AWARE_IS = Estimator(
+    function=discounting_aware_is,
+    family=DISCOUNTING_AWARE,
+    title="discounting aware",
+    resampling=mean_over_episodes,
+)
+WEIGHTED_DISCOUNTING_AWARE_IS = Estimator(
+    function=weighted_discounting_aware_is,
+    family=DISCOUNTING_AWARE,
+    title="weighted discounting aware",
+    resampling=_resampled_discounting_aware,
+)

@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.measure import measure_renderables
 from rich.table import Table
 
+from isjax._checks import in_one_line
 from isjax.run.progress import number
 from isjax.run.store import replacing, versions, write_json
 
@@ -63,6 +65,7 @@ def evaluate(flags: EvaluateFlags) -> None:
     from isjax.learner.randomness import Domain, stream
     from isjax.ope.evaluation import evaluate_log
     from isjax.ope.logs import read_log
+    from isjax.ope.precision import in_float64
 
     if not 0 <= flags.seed < 2**32:
         raise ValueError(f"seed must be at least 0 and less than 2^32, but it is {flags.seed}.")
@@ -70,7 +73,10 @@ def evaluate(flags: EvaluateFlags) -> None:
         raise ValueError(f"figure must end in {' or '.join(FIGURES)}, but it is {flags.figure!r}.")
     for name in ("json", "figure"):
         _check_place(name, getattr(flags, name), flags.log)
-    log = read_log(flags.log, densities=flags.densities)
+    if flags.json and flags.figure and Path(flags.json).resolve() == Path(flags.figure).resolve():
+        raise ValueError(f"figure must be another file than json, but both are {flags.figure}.")
+    with in_float64():
+        log = read_log(flags.log, densities=flags.densities)
     evaluation = evaluate_log(
         log,
         flags.discount,
@@ -106,15 +112,21 @@ def as_json(evaluation: "Evaluation", flags: EvaluateFlags) -> dict[str, Any]:
 
 def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_model: bool) -> None:
     """The table on stdout, with verdicts below it: they need the width."""
-    console = Console(highlight=False)
-    table = Table(title=f"{Path(flags.log).name}: {_size(evaluation)}, γ = {flags.discount:g}", title_justify="left")
+    from isjax.ope.estimator import ESTIMATORS
+
+    name = in_one_line(Path(flags.log).name)
+    table = Table(title=f"{name}: {_size(evaluation)}, γ = {flags.discount:.12g}", title_justify="left")
     table.add_column("Estimator")
-    for heading in ("Value", f"{flags.level * 100:g} % interval", "ESS", "Pareto k", "Trust"):
+    for heading in ("Value", f"{flags.level * 100:.10g} % interval", "ESS", "Pareto k", "Trust"):
         table.add_column(heading, justify="left" if heading == "Trust" else "right", no_wrap=True)
     for name, of in evaluation.estimates.items():
         interval = f"{number(of.low)} to {number(of.high)}"
         tail = f"{of.pareto_k:.2f}" if np.isfinite(of.pareto_k) else "—"
-        table.add_row(_words(name), number(of.value), interval, number(of.effective_sample_size), tail, of.trust)
+        table.add_row(
+            ESTIMATORS[name].title, number(of.value), interval, number(of.effective_sample_size), tail, of.trust
+        )
+    console = Console(highlight=False)
+    console.width = max(console.width, _narrowest(table, console))
     console.print(table, markup=False)
     error = number(evaluation.behavior_standard_error)
     lines = [f"The policy that acted: {number(evaluation.behavior_value)} ± {error} (standard error)."]
@@ -122,10 +134,18 @@ def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_mode
     lines += [MODEL_NOTE] if has_model else []
     by_verdict: dict[str, list[str]] = {}
     for name, of in evaluation.estimates.items():
-        by_verdict.setdefault(of.verdict, []).append(_words(name))
+        by_verdict.setdefault(of.verdict, []).append(ESTIMATORS[name].title)
     lines += [f"{', '.join(names).capitalize()}: {verdict}." for verdict, names in by_verdict.items()]
     for line in lines:
         console.print(line, markup=False)
+
+
+def _narrowest(table: Table, console: Console) -> int:
+    """The width at which no cell that must not be wrapped is cut."""
+    for column in table.columns:
+        if column.no_wrap:
+            column.min_width = max(len(str(cell)) for cell in (column.header, *column.cells))
+    return measure_renderables(console, console.options.update(max_width=10_000), [table]).minimum
 
 
 def figure(evaluation: "Evaluation", kind: str) -> bytes:
@@ -145,7 +165,7 @@ def figure(evaluation: "Evaluation", kind: str) -> bytes:
     shares.set_title(
         f"{carriers:,} of {len(share):,} episodes carry {share[carriers - 1]:.0%} of the weight".replace("%", " %")
     )
-    histogram.hist(finite, bins=min(60, max(10, int(np.sqrt(len(finite))))))
+    histogram.hist(finite, np.linspace(*_ends(finite), min(60, max(10, int(np.sqrt(len(finite))))) + 1))
     histogram.axvline(0.0, color="black", linewidth=0.8, linestyle="dashed")
     zeros = len(log_weight) - len(finite)
     histogram.set(xlabel="log-weight of an episode (dashed: π as likely as μ)", ylabel="episodes")
@@ -153,6 +173,13 @@ def figure(evaluation: "Evaluation", kind: str) -> bytes:
     content = io.BytesIO()
     drawing.savefig(content, format=kind, dpi=150, metadata={"Date": None} if kind == "svg" else None)
     return content.getvalue()
+
+
+def _ends(x: np.ndarray) -> tuple[float, float]:
+    """Where a histogram begins and ends: numbers that differ by rounding alone are one bar in its middle."""
+    low, high = (float(x.min()), float(x.max())) if len(x) else (0.0, 0.0)
+    margin = 0.0 if high - low > 1e-6 * max(1.0, abs(low), abs(high)) else 0.5 * max(1.0, 1e-6 * abs(high))
+    return low - margin, high + margin
 
 
 def _check_place(name: str, place: str, log: str) -> None:
@@ -168,9 +195,11 @@ def _check_place(name: str, place: str, log: str) -> None:
 
 def _interval_notes(evaluation: "Evaluation", flags: EvaluateFlags) -> list[str]:
     """How intervals were made."""
+    from isjax.ope.estimator import ESTIMATORS
+
     by_kind: dict[str, list[str]] = {}
     for name, of in evaluation.estimates.items():
-        by_kind.setdefault(of.interval, []).append(_words(name))
+        by_kind.setdefault(of.interval, []).append(ESTIMATORS[name].title)
     how = {"percentile bootstrap": f"percentile bootstrap, {flags.resamples:,} resamples of whole episodes"}
     ranked = sorted(by_kind.items(), key=lambda item: -len(item[1]))
     first, rest = ranked[0], ranked[1:]
@@ -180,8 +209,3 @@ def _interval_notes(evaluation: "Evaluation", flags: EvaluateFlags) -> list[str]
 
 def _size(evaluation: "Evaluation") -> str:
     return f"{evaluation.episodes:,} episodes, {evaluation.rows:,} steps"
-
-
-def _words(name: str) -> str:
-    """The name of an estimator for people: "weighted per decision"."""
-    return name.replace("_is", "", 1).replace("_", " ")

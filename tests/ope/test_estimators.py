@@ -175,6 +175,46 @@ def test_all_weights_zero_give_zero_without_nan(name):
     np.testing.assert_array_equal(gradient[1], 0.0)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_discount_of_zero_silences_everything_behind_the_first_step(name):
+    log_rho, r, v, q = (jnp.asarray(x, jnp.float32) for x in np.random.default_rng(1).normal(size=(4, 3, 6)))
+    noise = [jnp.concatenate([x[:1], jnp.full((2, 6), garbage)]) for x, garbage in ((r, jnp.nan), (v, jnp.inf), (q, 1))]
+    zeros = [jnp.concatenate([x[:1], jnp.zeros((2, 6))]) for x in (r, v, q)]
+    gradient, one = gradients(name, [log_rho, *noise], 0.0, r < jnp.inf)
+    _, other = gradients(name, [log_rho, *zeros], 0.0, r < jnp.inf)
+    for x, y in zip(one[:4], other[:4], strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+    assert all(np.isfinite(x).all() for x in gradient)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_episode_of_weight_zero_is_silent_whatever_it_was_rewarded(name):
+    log_rho, r, v, q = (jnp.asarray(x, jnp.float32) for x in np.random.default_rng(2).normal(size=(4, 1, 6)))
+    log_rho = log_rho.at[:, 2].set(-jnp.inf)
+    one, other = (compiled(name, log_rho, r.at[:, 2].set(x), 0.9, r < jnp.inf, v, q) for x in (jnp.nan, 0.0))
+    for x, y in zip(one[:4], other[:4], strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_magic_blends_alike_whatever_the_unit_of_rewards(size):
+    log_rho, r, v, q, is_valid, _ = case(16)
+    one, other = (
+        compiled("magic", log_rho, *(x * unit for x in (r,)), 0.9, is_valid, v * unit, q * unit) for unit in (1, size)
+    )
+    np.testing.assert_allclose(other.value / size, one.value, rtol=1e-3)
+
+
+def test_a_discount_that_float32_rounds_to_one_is_refused():
+    x = jnp.zeros((3, 1))
+    with pytest.raises(ValueError, match=r"discount must be 1, or far enough from it for float32 .* 0.999999999"):
+        ope.ordinary_is(x, x, 0.999999999)
+    with jax.enable_x64(True):
+        wide = jnp.ones((1000, 1), jnp.float64)
+        estimate = ope.ordinary_is(0.0 * wide, wide, 0.999999999)
+    np.testing.assert_allclose(estimate.value, 1000.0 - 1000.0 * 999.0 / 2.0 * 1e-9, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", FINITE)
 def test_weighted_estimates_and_gradients_are_finite_at_ten_thousand_steps_of_extreme_ratios(name):
     rng = np.random.default_rng(0)

@@ -119,3 +119,36 @@ def test_a_range_in_the_wrong_order_is_refused():
     estimate = ope.ordinary_is(jnp.zeros((1, 2)), jnp.ones((1, 2)), 1.0)
     with pytest.raises(ValueError, match="low must be below high"):
         ope.empirical_bernstein_interval(estimate, low=1.0, high=0.0)
+
+
+@pytest.mark.parametrize("interval", [ope.normal_interval, ope.student_interval])
+def test_a_level_next_to_one_gives_a_finite_interval(interval):
+    x = jnp.ones(1000)
+    estimate = ope.Estimate(jnp.array(0.0), jnp.array(1.0), jnp.array(1000.0), x, x > 0)
+    law = scipy.stats.norm if interval is ope.normal_interval else scipy.stats.t(999)
+    np.testing.assert_allclose(interval(estimate, level=1 - 1e-9).high, law.ppf(1 - 5e-10), rtol=1e-3)
+
+
+def test_bca_asks_for_two_episodes():
+    x = jnp.zeros((4, 1))
+    with pytest.raises(ValueError, match=r"method 'bca' needs at least 2 episodes, but r_t is \[4, 1\]"):
+        ope.bootstrap_interval(jax.random.key(0), ope.weighted_is, x, x, 1.0)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize("name", ["ordinary_is", "weighted_is", "weighted_per_decision_is"])
+def test_the_bootstrap_of_equal_episodes_is_their_return(name, method):
+    x = jnp.full((2, 5), 0.1)
+    interval = ope.bootstrap_interval(
+        jax.random.key(0), getattr(ope, name), 0.0 * x, x, 1.0, method=method, resamples=50
+    )
+    np.testing.assert_allclose(interval, 0.2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_the_bootstrap_of_weights_of_zero_is_zero(method):
+    x = jnp.ones((2, 5))
+    interval = ope.bootstrap_interval(
+        jax.random.key(0), ope.weighted_is, x - jnp.inf, x, 1.0, method=method, resamples=50
+    )
+    np.testing.assert_array_equal(interval, 0.0)

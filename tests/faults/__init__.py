@@ -1,0 +1,1 @@
+"""Inputs that are wrong on purpose, and what they come to."""
