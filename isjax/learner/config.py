@@ -7,6 +7,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from isjax.errors import FieldError
+
 _COUNTS = (
     "steps",
     "num_envs",
@@ -109,7 +111,7 @@ class Config:
             self.burn_in < self.unroll_length,
             "burn_in",
             self.burn_in,
-            f"less than unroll_length, which is {self.unroll_length}",
+            f"less than {{unroll_length}}, which is {self.unroll_length}",
         )
         _require(
             self.memory == "none" or self.towers == "shared",
@@ -197,9 +199,10 @@ class Hyper:
             _require(bool(jnp.all(jnp.asarray(value) > 0)), name, value, "greater than 0")
         for name in ("learning_rate", "value_cost", "entropy_cost"):
             value = getattr(self, name)
-            _require(bool(jnp.all(jnp.asarray(value) >= 0)), name, value, "at least 0")
+            number = jnp.asarray(value, jnp.float32)
+            _require(bool(jnp.all((number >= 0) & jnp.isfinite(number))), name, value, "at least 0 and finite")
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
-        raise ValueError(f"{name} must be {allowed}, but it is {value}.")
+        raise FieldError(name, allowed, value)

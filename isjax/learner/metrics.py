@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from isjax.learner.unroll import expand
 from isjax.types import Metrics
@@ -57,3 +58,15 @@ def finish(merged: Metrics) -> Metrics:
             x = x / expand(weight, x)
         result[name] = x
     return result
+
+
+def without_nan(metrics: Metrics) -> Metrics:
+    """0 for the return of learners that ended no episode: a NaN that is meant stops whoever debugs the others."""
+    returns = jnp.where(metrics["episodes"] > 0, metrics["episode_return"], 0.0)
+    return metrics | {"episode_return": returns}
+
+
+def with_nan(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes `without_nan` back, on the host."""
+    returns = metrics["episode_return"]
+    return metrics | {"episode_return": np.where(metrics["episodes"] > 0, returns, np.nan).astype(returns.dtype)}
