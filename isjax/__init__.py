@@ -1,13 +1,15 @@
 """Importance sampling for reinforcement learning, on accelerators.
 
-`isjax.ops` and `isjax.losses` need jax alone. `isjax.learner` brings flax, optax and gymnax with it and
-is loaded when it is first asked for.
+`isjax.ops` and `isjax.losses` need jax alone. `isjax.learner` brings flax, optax and gymnax with it. Every part is
+loaded when it is first asked for.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from isjax import losses, ops
+if TYPE_CHECKING:
+    from isjax import losses as losses
+    from isjax import ops as ops
 
 __version__ = "0.1.0"
 __all__ = ["compat", "learner", "losses", "ope", "ops", "population", "stats"]

@@ -6,11 +6,11 @@ Exit codes: 0 done, 1 the run failed, 2 bad arguments or input, 130 interrupted 
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import io
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import traceback
@@ -23,9 +23,21 @@ import tyro
 
 from isjax import __version__
 from isjax._checks import in_one_line
+from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
-from isjax.run.flags import BadArguments, in_flags, parse
-from isjax.run.train_flags import SweepFlags, TrainFlags, decides, from_file, saved_settings, starting_point
+from isjax.run.devices import find_devices, set_up, use_every_core
+from isjax.run.file import File, read_file
+from isjax.run.flags import BadArguments, in_flags, parse, peek
+from isjax.run.output import drop_output, output_fails, tell
+from isjax.run.train_flags import (
+    SweepFlags,
+    TrainFlags,
+    decides,
+    replaced,
+    saved_settings,
+    starting_point,
+)
+from isjax.signals import on_stop
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -71,6 +83,30 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # γ on a terminal that knows no Greek
+    prog = f"isjax {argv[0]}" if argv else "isjax"
+    try:
+        with on_stop(_interrupt):
+            code = _command(argv)
+            sys.stdout.flush()
+        return _leave(code)
+    except BadArguments as error:
+        return _leave(_complain(prog, str(error)))
+    except KeyboardInterrupt:
+        tell("Interrupted before anything was written.")
+        return _leave(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        drop_output()
+        return _leave(DONE)
+    except Exception as error:
+        if output_fails():
+            return _leave(_complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED))
+        if "--debug" in argv:
+            traceback.print_exc()
+        return _leave(_complain(prog, f"it failed unexpectedly: {_first_line(error)}", FAILED))
+
+
+def _command(argv: list[str]) -> int:
+    """Runs the command that the arguments begin with."""
     commands = {
         "train": train,
         "sweep": sweep,
@@ -87,14 +123,11 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return DONE
     if argv[0] not in commands:
-        return _complain("isjax", f"command must be one of {', '.join(commands)}, but it is {argv[0]!r}.")
+        near = difflib.get_close_matches(argv[0], commands, n=2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "."
+        return _complain("isjax", f"command must be one of {', '.join(commands)}, but it is {argv[0]!r}{hint}")
     try:
-        return _leave(commands[argv[0]](argv[1:]))
-    except BadArguments as error:
-        return _complain(f"isjax {argv[0]}", str(error))
-    except BrokenPipeError:  # whoever read the output has seen enough; nor is anything left to flush
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
+        return commands[argv[0]](argv[1:])
     except SystemExit as stop:  # of --help
         return int(stop.code or 0)
 
@@ -102,8 +135,9 @@ def main(argv: list[str] | None = None) -> int:
 def _leave(code: int) -> int:
     """JAX would have a process that ends early wait for the others, for minutes."""
     if code != DONE and jax.distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
     return code
 
@@ -131,13 +165,15 @@ def train(argv: list[str]) -> int:
 
 def sweep(argv: list[str]) -> int:
     """`isjax sweep`."""
-    given, argv = argv, from_file(argv)
+    path = peek(argv, "--file")
+    file = read_file(path, SweepFlags) if path else File()
 
     def given_for(*names: str, unroll_length: int | None = None) -> SweepFlags:
         """The flags over the defaults of an environment and algorithm."""
-        start = starting_point(argv, *names, unroll_length=unroll_length)
+        start = starting_point(argv, *names, unroll_length=unroll_length, file=file)
         parts = {name: getattr(start, name) for name in ("run", "hosts", "program", "learning")}
-        return parse(SweepFlags, argv, prog="isjax sweep", default=SweepFlags(**parts))
+        default = replaced(SweepFlags(**parts), file.flags)
+        return parse(SweepFlags, argv, prog="isjax sweep", default=default)
 
     def base(env: str, algorithm: str, unroll_length: int | None) -> tuple[Config, Hyper]:
         flags = given_for(env, algorithm, unroll_length=unroll_length)
@@ -147,27 +183,28 @@ def sweep(argv: list[str]) -> int:
     flags = given_for()
 
     def prepare() -> Job:
-        from isjax.run.settings import Space, group, read_draws, read_vary
-        from isjax.run.sweep import Sweep, as_json, read_sweep
+        from isjax.run.settings import Space, group, joined, read_draws, read_vary
+        from isjax.run.sweep import Sweep, as_json, check_folder, read_sweep
         from isjax.run.train import is_finished
 
         folder = Path(flags.run.out or "runs/sweep")
+        check_folder(folder, resume=flags.run.resume)
         saved = read_sweep(folder) if flags.run.resume else None
-        if saved and not decides(argv):
+        if saved and not decides(argv, file):
             settings, groups = saved
         else:
-            space = Space(read_vary(flags.vary), read_draws(flags.draw), flags.draws)
+            vary = joined("vary", file.vary, read_vary(flags.vary))
+            space = Space(vary, joined("draw", file.draw, read_draws(flags.draw)), flags.draws)
             settings = space.settings(flags.run.seed)
             numbers = {name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")}
             groups = group(settings, functools.cache(base), flags.program, numbers | {"halvings": flags.halvings})
         if saved and as_json(settings, groups) != as_json(*saved):
-            raise ValueError(f"resume must come with the settings of the sweep in {folder}, or with none.")
-        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
+            rule = f"come with the settings of the sweep in {folder}, or with none"
+            raise FieldError("resume", rule, "on", "{field} must {rule}.")
+        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", argv))
         if not flags.run.quiet:
-            print(
-                f"{len(settings):,} settings of {groups[0].plan.per_setting:,} learners, {len(groups)} to compile.",
-                file=sys.stderr,
-            )
+            learners = groups[0].plan.per_setting
+            tell(f"{len(settings):,} settings of {learners:,} learners, {len(groups)} to compile.")
         return Job(folder, run.train, is_finished(folder))
 
     return _in_a_folder("sweep", flags, prepare)
@@ -200,15 +237,15 @@ def evaluate(argv: list[str]) -> int:
 def _write_at_the_end(run: Any, kind: Any, argv: list[str], *, prog: str) -> int:
     """A command that checks everything first, and writes once everything is known."""
     flags = parse(kind, argv, prog=prog)
+    find_devices()
     try:
         run(flags)
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        raise BadArguments(in_flags(str(error), kind)) from error
-    except KeyboardInterrupt:
-        print("Interrupted before anything was written.", file=sys.stderr)
-        return INTERRUPTED
+        if output_fails():
+            return _complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED)
+        raise BadArguments(in_flags(error, kind)) from error
     return DONE
 
 
@@ -231,8 +268,10 @@ def report(argv: list[str]) -> int:
             print(write_comparison(folders, out))
         else:
             print((write_sweep_report if sweeps else write_report)(folders[0], out))
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
-        raise BadArguments(in_flags(str(error), ReportFlags)) from error
+        raise BadArguments(in_flags(error, ReportFlags)) from error
     return DONE
 
 
@@ -254,24 +293,17 @@ class Job(NamedTuple):
 
 def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
     """What is wrong with the arguments comes to light in `prepare`; everything later is the run that failed."""
-    _use_every_core()
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return _prepare_and_run(command, flags, prepare)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
+    use_every_core()
     folder = Path(flags.run.out)
     try:
-        _set_up(flags)
+        set_up(flags)
+        find_devices()
         job = prepare()
         folder = job.folder
     except KeyboardInterrupt:
         return _interrupted(command, folder)
     except (ValueError, TypeError) as error:
-        raise BadArguments(in_flags(str(error), type(flags))) from error
+        raise BadArguments(in_flags(error, type(flags))) from error
     try:
         if flags.run.resume and job.is_finished:
             _add_page(command, folder)
@@ -280,26 +312,17 @@ def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> in
         return _finish(command, job.run(), folder, quiet=flags.run.quiet)
     except KeyboardInterrupt:
         return _interrupted(command, folder)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if flags.run.debug:
             traceback.print_exc()
+        if output_fails():
+            return _complain(f"isjax {command}", f"the output cannot be written: {_first_line(error)}", FAILED)
         reason = f"the run failed: {_first_line(error)}"
         if _holds_something(folder):
             reason = f"{reason.rstrip('.')}. {_again(command, folder)}"
         return _complain(f"isjax {command}", reason, FAILED)
-
-
-def _set_up(flags: Any) -> None:
-    """What has to be said to JAX before it looks for devices."""
-    if flags.run.compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", flags.run.compilation_cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    hosts = flags.hosts
-    if hosts.distributed or hosts.coordinator:
-        from isjax.run.hosts import connect
-
-        processes, process = hosts.processes or None, None if hosts.process < 0 else hosts.process
-        connect(hosts.coordinator or None, processes, process, timeout=hosts.host_timeout)
 
 
 def _options(flags: Any, command: str, argv: list[str]) -> Any:
@@ -340,9 +363,9 @@ def _add_page(command: str, folder: Path) -> None:
 
 def _interrupted(command: str, folder: Path) -> int:
     if _holds_something(folder):
-        print(f"Interrupted. {_again(command, folder)}", file=sys.stderr)
+        tell(f"Interrupted. {_again(command, folder)}")
     else:
-        print("Interrupted before anything was written.", file=sys.stderr)
+        tell("Interrupted before anything was written.")
     return INTERRUPTED
 
 
@@ -358,15 +381,6 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _use_every_core() -> None:
-    """On a CPU, a virtual device for each core; a number given in XLA_FLAGS stays what it is."""
-    if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):  # devices that are in use already stay what they are
-        jax.config.update("jax_num_cpu_devices", cores)
-
-
 def _without(argv: list[str], flag: str) -> list[str]:
     return [token for token in argv if token != flag]
 
@@ -378,5 +392,5 @@ def _first_line(error: Exception) -> str:
 
 
 def _complain(prog: str, message: str, code: int = BAD_ARGUMENTS) -> int:
-    print(in_one_line(f"{prog}: error: {message}"), file=sys.stderr)
+    tell(in_one_line(f"{prog}: error: {message}"))
     return code

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from isjax.errors import MUST, FieldError
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Hyper
 from isjax.learner.keys import as_given, written_out
@@ -74,7 +75,7 @@ def make_population(
         ("learners_per_batch", learners_per_batch),
     ):
         if number is not None and number < 1:
-            raise ValueError(f"{name} must be at least 1, but it is {number}.")
+            raise FieldError(name, "at least 1", number)
     mesh = _mesh(learner, learners, jax.local_devices() if devices is None else devices, devices_per_learner)
     everyone = np.arange(learners)
     on_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -206,10 +207,10 @@ def _keys(key: Key, index: jax.Array | np.ndarray, learners: int) -> Key:
 def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:
     teams, rest = divmod(len(devices), per_learner)
     if rest:
-        raise ValueError(f"devices_per_learner must divide the {len(devices)} devices, but it is {per_learner}.")
+        raise FieldError("devices_per_learner", f"divide the {len(devices)} devices", per_learner, MUST)
     if per_learner > 1:
         envs = jax.eval_shape(learner.init, jax.random.key(0)).actors.episode_return.shape[0]
         if envs % per_learner:
-            raise ValueError(f"devices_per_learner must divide num_envs, which is {envs}, but it is {per_learner}.")
+            raise FieldError("devices_per_learner", f"divide {{num_envs}}, which is {envs}", per_learner, MUST)
     count = max(n for n in range(1, teams + 1) if learners % n == 0)
     return Mesh(np.asarray(devices[: count * per_learner]).reshape(count, per_learner), (LEARNER, ENV))

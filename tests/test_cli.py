@@ -13,9 +13,10 @@ import pytest
 
 from isjax import __version__
 from isjax.cli import main
+from isjax.errors import FieldError
 from isjax.learner import Config, Hyper
 from isjax.run.flags import in_flags, peek
-from isjax.run.train_flags import HostFlags, HyperFlags, RunFlags
+from isjax.run.train_flags import HostFlags, HyperFlags, RunFlags, TrainFlags
 
 SMALL = """
     --env Catch-bsuite --learners 3 --steps 3200 --num-envs 2 --unroll-length 4 --torso 8 --evaluation-episodes 2
@@ -176,7 +177,7 @@ def test_a_sink_that_is_not_installed_is_one_line(capsys, monkeypatch):
 def test_other_bad_lines(capsys, tmp_path):
     said = said_about(capsys, "sweeep")
     known = "train, sweep, best, record, evaluate, report, bench"
-    assert said == f"isjax: error: command must be one of {known}, but it is 'sweeep'."
+    assert said == f"isjax: error: command must be one of {known}, but it is 'sweeep'; did you mean sweep?"
     assert said_about(capsys, "report") == "isjax report: error: DIR is missing."
     assert "holds no run" in said_about(capsys, "report", str(tmp_path))
 
@@ -261,5 +262,13 @@ def test_the_last_value_of_a_flag_counts():
 
 
 def test_messages_about_fields_become_messages_about_flags():
-    assert in_flags("lambda_ must be in [0, 1].", HyperFlags) == "--lambda must be in [0, 1]."
-    assert in_flags("The clip_rho of other_name.", HyperFlags) == "The --clip-rho of other_name."
+    error = FieldError("lambda_", "less than {clip_rho}, which is 1", "clip_rho")
+    assert in_flags(error, HyperFlags) == "--lambda must be less than --clip-rho, which is 1, but it is clip_rho."
+    assert (
+        in_flags(error, RunFlags) == str(error) == "lambda_ must be less than clip_rho, which is 1, but it is clip_rho."
+    )
+
+
+def test_words_of_other_errors_are_left_alone():
+    for said in ("memory exhausted", "seed of the storm", "the batch_size of num_envs", "out of memory: learners died"):
+        assert in_flags(ValueError(said), TrainFlags) == said

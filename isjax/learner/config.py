@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax.errors import FieldError
+
 _COUNTS = (
     "steps",
     "num_envs",
@@ -120,7 +122,7 @@ class Config:
             self.burn_in < self.unroll_length,
             "burn_in",
             self.burn_in,
-            f"less than unroll_length, which is {self.unroll_length}",
+            f"less than {{unroll_length}}, which is {self.unroll_length}",
         )
         _require(
             self.memory == "none" or self.towers == "shared",
@@ -302,5 +304,4 @@ def _numbers(name: str, value: Any) -> Any:
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:
     if not holds:
         shown = f"{value}"
-        shown = shown if len(shown) <= 80 else f"{shown[:77]}…"
-        raise ValueError(f"{name} must be {allowed}, but it is {shown}.")
+        raise FieldError(name, allowed, shown if len(shown) <= 80 else f"{shown[:77]}…")

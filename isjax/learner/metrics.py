@@ -148,3 +148,15 @@ def middle_mean(x: np.ndarray) -> float:
     """
     cut = len(x) // 4
     return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else float("nan")
+
+
+def without_nan(metrics: Metrics) -> Metrics:
+    """0 for the return of learners that ended no episode: a NaN that is meant stops whoever debugs the others."""
+    returns = jnp.where(metrics["episodes"] > 0, metrics["episode_return"], 0.0)
+    return metrics | {"episode_return": returns}
+
+
+def with_nan(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes `without_nan` back, on the host."""
+    returns = metrics["episode_return"]
+    return metrics | {"episode_return": np.where(metrics["episodes"] > 0, returns, np.nan).astype(returns.dtype)}

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax import losses, ops
+from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.uses import COSTS, REPLAY, TARGETS, refuse_unused, refuse_used_nowhere, without_unused
 from isjax.types import Metrics, Objective, Series, Terms
@@ -169,7 +170,7 @@ def get_algorithm(config: Config, objective: Objective | Algorithm | None = None
     elif config.algorithm in ALGORITHMS:
         algorithm = ALGORITHMS[config.algorithm](config)
     else:
-        raise ValueError(f"algorithm must be one of {', '.join(ALGORITHMS)}, but it is {config.algorithm!r}.")
+        raise FieldError("algorithm", f"one of {', '.join(ALGORITHMS)}", repr(config.algorithm))
     _check(config, algorithm)
     refuse_unused(config, algorithm.uses)
     return algorithm
@@ -274,27 +275,23 @@ def _ratios(terms: Terms, hyper: Hyper) -> Metrics:
 def _check(config: Config, algorithm: Algorithm) -> None:
     """Raises `ValueError` for settings that this algorithm has no use for, or cannot do with."""
     if config.normalize_advantages and algorithm.fix is None:
-        raise ValueError(
-            f"normalize_advantages must be off for {config.algorithm}, whose advantages change with every gradient "
-            "step, but it is on."
-        )
+        rule = f"off for {config.algorithm}, whose advantages change with every gradient step"
+        raise FieldError("normalize_advantages", rule, "on")
     if config.replay_fraction and algorithm.fix is not None:
-        raise ValueError(
-            f"replay_fraction must be 0 for {config.algorithm}, whose advantages are settled before the first gradient "
-            f"step, but it is {config.replay_fraction}."
-        )
+        rule = f"0 for {config.algorithm}, whose advantages are settled before the first gradient step"
+        raise FieldError("replay_fraction", rule, config.replay_fraction)
     if (config.burn_in or config.replay_mask) and not config.replay_fraction:
         name = "burn_in" if config.burn_in else "replay_mask"
-        raise ValueError(f"{name} must be left alone where replay_fraction is 0, but it is {getattr(config, name)}.")
+        raise FieldError(name, "left alone where {replay_fraction} is 0", getattr(config, name))
     if algorithm.in_trust_region and config.towers != "separate":
-        raise ValueError(
-            f"towers must be separate for {config.algorithm}, or the critic would move the policy out of its trust "
-            f"region, but it is {config.towers}."
-        )
+        rule = f"separate for {config.algorithm}, or the critic would move the policy out of its trust region"
+        raise FieldError("towers", rule, config.towers)
     rows_count = algorithm.fix is not None and config.memory == "none"
     columns = config.num_envs * config.unroll_length if rows_count else config.batch_envs
     if columns % config.minibatches:
-        what = "num_envs · unroll_length" if rows_count else "num_envs" + " with replay" * bool(config.replay_fraction)
-        raise ValueError(
-            f"minibatches must be a divisor of {what}, which is {columns}, but it is {config.minibatches}."
+        what = (
+            "{num_envs} · {unroll_length}"
+            if rows_count
+            else "{num_envs}" + " with replay" * (config.replay_fraction > 0)
         )
+        raise FieldError("minibatches", f"a divisor of {what}, which is {columns}", config.minibatches)

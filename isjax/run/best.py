@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from isjax.errors import FieldError
 from isjax.run.store import read_json, replacing, write_json
 
 SETTINGS, PARAMS, EPISODE = "settings.json", "params.npz", "episode"
@@ -74,9 +75,9 @@ def best(flags: BestFlags) -> None:
     from isjax.run.sweep import best_group
 
     if flags.episodes < 1:
-        raise ValueError(f"episodes must be at least 1, but it is {flags.episodes}.")
+        raise FieldError("episodes", "at least 1", flags.episodes)
     if flags.learner != "best" and not flags.learner.isdigit():
-        raise ValueError(f"learner must be best or an index, but it is {flags.learner!r}.")
+        raise FieldError("learner", "best or an index", repr(flags.learner))
     folder = best_group(Path(flags.run))
     trained = open_run(folder)
     picked = trained.pick(None if flags.learner == "best" else int(flags.learner))

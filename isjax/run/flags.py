@@ -3,16 +3,22 @@
 import contextlib
 import dataclasses
 import difflib
+import functools
 import io
 import itertools
+import os
 import re
+import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, TypeVar
 
 import jax
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from isjax.errors import FieldError
+from isjax.run.settings import read_number
 
 T = TypeVar("T")
 
@@ -31,7 +37,7 @@ def parse(kind: type[T], argv: list[str], *, prog: str, default: T | None = None
     complaint = io.StringIO()
     options: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), _wide(argv):
             result, unknown = tyro.cli(
                 kind,
                 prog=prog,
@@ -43,24 +49,59 @@ def parse(kind: type[T], argv: list[str], *, prog: str, default: T | None = None
             )
     except SystemExit as stop:
         if stop.code:
-            raise BadArguments(in_flags(_unboxed(complaint.getvalue()), kind)) from None
+            raise BadArguments(_reason(stop, kind) or _unboxed(complaint.getvalue())) from None
         raise
     if unknown:
         raise BadArguments(_unknown(unknown[0], kind))
+    _tell_repeated(argv, kind)
     return result
 
 
-def in_flags(message: str, kind: type) -> str:
-    """A message that names fields, in terms of flags: its first word, and words that can be nothing else."""
-    fields = _fields(kind)
+def _tell_repeated(argv: list[str], kind: type) -> None:
+    """Says which value counts where flags come again, other than those that take several."""
+    flags = {flag_of(name): name for name in fields_of(kind) if name not in ("vary", "draw")}
+    given = [token.partition("=")[0].replace("_", "-") for token in argv]
+    for flag in dict.fromkeys(flag for flag in given if flag in flags and given.count(flag) > 1):
+        print(f"{flag} is given {given.count(flag)} times: the last one counts.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _wide(argv: list[str]) -> Iterator[None]:
+    """Lets complaints be as wide as they are: they are taken apart again. Help keeps the terminal's width."""
+    before = os.environ.get("COLUMNS")
+    if not {"-h", "--help"} & set(argv):
+        os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _reason(stop: BaseException, kind: type) -> str | None:
+    """What a field or one of our readers said before the parser gave up, if they did."""
+    error: BaseException | None = stop
+    said = None
+    while error is not None:
+        if isinstance(error, FieldError):
+            return in_flags(error, kind)
+        arg, message = getattr(error, "arg", None), getattr(error, "message", "")
+        field = getattr(arg, "field", None)
+        if field and message.startswith("must "):
+            said = f"{flag_of(field.intern_name)} {message}"
+        error = error.__context__
+    return said
+
+
+def in_flags(error: Exception, kind: type) -> str:
+    """What an error says, the fields that it is about being called as flags are."""
+    fields = fields_of(kind)
+    if isinstance(error, FieldError):
+        return error.described(lambda name: flag_of(name) if name in fields else name)
+    message = str(error)
     first, _, rest = message.partition(" ")
-    if first in fields:
-        message = f"{_flag(first)} {rest}"
-
-    def as_flag(found: re.Match[str]) -> str:
-        return _flag(found[0]) if found[0] in fields else found[0]
-
-    return re.sub(r"(?<![\w'-])[a-z]+(_[a-z]*)+", as_flag, message)
+    return f"{flag_of(first)} {rest}" if first in fields and rest.startswith("must ") else message
 
 
 def peek(argv: list[str], flag: str) -> str | None:
@@ -80,12 +121,12 @@ def _registry() -> ConstructorRegistry:
     @registry.primitive_rule
     def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         if info.type is int:
-            return _one(int, "INT", "a whole number")
+            return _one(functools.partial(read_number, int), "INT")
         if info.type in (float, float | jax.Array):
-            return _one(float, "FLOAT", "a number")
+            return _one(functools.partial(read_number, float), "FLOAT")
         if typing.get_origin(info.type) is Literal:
             choices = typing.get_args(info.type)
-            return _one({x: x for x in choices}.__getitem__, f"{{{','.join(choices)}}}", f"one of {', '.join(choices)}")
+            return _one(functools.partial(_chosen, choices), f"{{{','.join(choices)}}}")
         if typing.get_origin(info.type) is tuple:
             return _integers() if typing.get_args(info.type)[0] is int else _names()
         return None
@@ -93,11 +134,11 @@ def _registry() -> ConstructorRegistry:
     return registry
 
 
-def _one(read: Callable[[str], Any], metavar: str, allowed: str) -> PrimitiveConstructorSpec[Any]:
+def _one(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[Any]:
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar=metavar,
-        instance_from_str=lambda texts: _read(read, texts[0], allowed),
+        instance_from_str=lambda texts: _read(read, texts[0]),
         is_instance=lambda x: isinstance(x, str | int | float),
         str_from_instance=lambda x: [f"{x:.12g}" if isinstance(x, float) else str(x)],
     )
@@ -107,7 +148,7 @@ def _integers() -> PrimitiveConstructorSpec[Any]:
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar="[INT ...]",
-        instance_from_str=lambda texts: tuple(_read(int, text, "whole numbers") for text in texts),
+        instance_from_str=lambda texts: tuple(_read(_integer_of_several, text) for text in texts),
         is_instance=lambda x: isinstance(x, tuple),
         str_from_instance=lambda x: [str(value) for value in x],
     )
@@ -123,11 +164,25 @@ def _names() -> PrimitiveConstructorSpec[Any]:
     )
 
 
-def _read(read: Callable[[str], Any], text: str, allowed: str) -> Any:
+def _chosen(choices: tuple[str, ...], text: str) -> str:
+    if text not in choices:
+        raise ValueError(f"one of {', '.join(choices)}")
+    return text
+
+
+def _integer_of_several(text: str) -> int:
+    try:
+        return read_number(int, text)
+    except ValueError as error:
+        raise ValueError(str(error).replace("a whole number", "whole numbers")) from None
+
+
+def _read(read: Callable[[str], Any], text: str) -> Any:
+    """What `read` makes of it, whose errors say what it must be."""
     try:
         return read(text)
-    except (ValueError, KeyError):
-        raise ValueError(f"must be {allowed}, but it is {text!r}.") from None
+    except ValueError as error:
+        raise ValueError(f"must be {error}, but it is {text!r}.") from None
 
 
 def _unboxed(text: str) -> str:
@@ -148,18 +203,19 @@ def _is_rule(line: str) -> bool:
 def _unknown(token: str, kind: type) -> str:
     if not token.startswith("-"):
         return f"there is no place for the argument {token!r}."
-    near = difflib.get_close_matches(token.partition("=")[0], [_flag(name) for name in _fields(kind)], n=2)
+    near = difflib.get_close_matches(token.partition("=")[0], [flag_of(name) for name in fields_of(kind)], n=2)
     return f"there is no option {token}" + (f"; did you mean {' or '.join(near)}?" if near else ".")
 
 
-def _fields(kind: Any) -> list[str]:
+def fields_of(kind: Any) -> list[str]:
     """Names of all fields, those of nested dataclasses in place of the field that holds them."""
     return [
         name
         for field in dataclasses.fields(kind)
-        for name in (_fields(field.type) if dataclasses.is_dataclass(field.type) else [field.name])
+        for name in (fields_of(field.type) if dataclasses.is_dataclass(field.type) else [field.name])
     ]
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """The flag of a field."""
     return "--" + name.rstrip("_").replace("_", "-")

@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from isjax.learner import LearnerState, make_learner
+from isjax.learner.metrics import without_nan
 from isjax.population import CPU_GROUP, LEARNER, Population, make_population
 from isjax.run.checkpoints import Rows, layout, pack, unpack
 from isjax.run.store import Plan
 from isjax.run.summary import training_key
-from isjax.types import Device
+from isjax.types import Device, Metrics
 
 SHARE_OF_HOST, SHARE_OF_DEVICE = 0.5, 0.9
 """How much of the memory that is free learners may take: a host's, which others need too, and an accelerator's."""
@@ -71,7 +72,12 @@ def compile_programs(plan: Plan, learners: int, devices: Sequence[Device], devic
     like = jax.tree.map(
         lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), shapes, init.output_shardings
     )
-    advance = population.advance.lower(like, jnp.int32(1)).compile()
+
+    def measured(state: LearnerState, updates: jax.Array) -> tuple[LearnerState, Metrics]:
+        state, metrics = population.advance(state, updates)
+        return state, without_nan(metrics)
+
+    advance = jax.jit(measured, donate_argnums=0).lower(like, jnp.int32(1)).compile()
     evaluate = population.evaluate.lower(like, key, index).compile()
     everywhere = NamedSharding(population.mesh, PartitionSpec() if devices_per_learner > 1 else PartitionSpec(LEARNER))
     packed = jax.jit(pack, out_shardings=everywhere).lower(like).compile()

@@ -1,5 +1,6 @@
 """What a run says while it goes on, and at its end."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from rich.table import Table
 
 from isjax.learner.metrics import over_learners
 
+LONGEST_WORD = 30
+"""In a table, what is longer, such as a path, may go on in the next line."""
 PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line is written about so often."""
 
@@ -60,8 +63,9 @@ class Lines:
         self._last = -np.inf
 
     def note(self, text: str) -> None:
-        """Writes the line."""
-        print(text, file=sys.stderr, flush=True)
+        """Writes the line, if there is anyone to read it: a run does not end because nobody looks."""
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
     def start(self, update: int, updates: int) -> None:
         """Remembers how far it will go."""
@@ -179,4 +183,15 @@ def print_summary(summary: dict[str, Any], folder: Path) -> None:
     for row in headline(summary):
         table.add_row(*row)
     table.add_row("Run folder", str(folder))
-    Console().print(table, highlight=False)
+    print_whole(table)
+
+
+def print_whole(table: Table) -> None:
+    """Prints a table, wider than the terminal where a number or a word would have to be cut otherwise."""
+    for column in table.columns:
+        cells = [str(cell) for cell in (column.header, *column.cells)]
+        words = cells if column.no_wrap else [word for cell in cells for word in cell.split()]
+        column.min_width = min(LONGEST_WORD, max(map(len, words), default=0))
+    console = Console()
+    console.width = max(console.width, sum((column.min_width or 0) + 3 for column in table.columns) + 1)
+    console.print(table, highlight=False, markup=False)

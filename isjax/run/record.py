@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from isjax.errors import MUST, FieldError
 from isjax.run.store import replacing, write_json
 
 PER_CALL = 1024
@@ -70,7 +71,7 @@ def record(flags: RecordFlags) -> None:
     out = Path(flags.out)
     _check(flags, out)
     behavior = parse_behavior(flags.behavior)
-    index = None if flags.learner == "best" else _whole(flags.learner, "learner must be best or an index")
+    index = None if flags.learner == "best" else _whole("learner", flags.learner, "best or an index")
     from isjax.learner.learner import make_agent
     from isjax.learner.randomness import Domain, stream
     from isjax.run.restore import open_run
@@ -165,36 +166,34 @@ def parse_behavior(text: str) -> Behavior:
     if text in ("policy", "uniform"):
         return Behavior(uniform_share=float(text == "uniform"))
     if kind == "learner":
-        return Behavior(learner=_whole(value, "behavior must be learner:INDEX with an index"))
+        return Behavior(learner=_whole("behavior", value, "learner:INDEX with an index"))
     try:
         share = float(value) if kind == "mixture" else math.nan
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        raise ValueError(
-            "behavior must be policy, uniform, mixture:SHARE with a share in [0, 1], or learner:INDEX, but it is "
-            f"{text!r}."
-        )
+        rule = "policy, uniform, mixture:SHARE with a share in [0, 1], or learner:INDEX"
+        raise FieldError("behavior", rule, repr(text))
     return Behavior(uniform_share=share)
 
 
 def _check(flags: RecordFlags, out: Path) -> None:
     for name, low in (("episodes", 1), ("truth_episodes", 0), ("seed", 0)):
         if getattr(flags, name) < low:
-            raise ValueError(f"{name} must be at least {low}, but it is {getattr(flags, name)}.")
+            raise FieldError(name, f"at least {low}", getattr(flags, name))
     if flags.seed >= 2**32:
-        raise ValueError(f"seed must be less than 2^32, but it is {flags.seed}.")
+        raise FieldError("seed", "less than 2^32", flags.seed)
     if out.suffix.lower() not in WRITERS:
-        raise ValueError(f"out must end in {', '.join(WRITERS)}, but it is {flags.out!r}.")
+        raise FieldError("out", f"end in {', '.join(WRITERS)}", repr(flags.out), MUST)
     if out.is_dir() or not out.parent.is_dir():
-        raise ValueError(f"out must be a file in a folder that is there, but it is {flags.out!r}.")
+        raise FieldError("out", "a file in a folder that is there", repr(flags.out))
 
 
-def _whole(text: str, rule: str) -> int:
+def _whole(name: str, text: str, rule: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"{rule}, but it is {text!r}.") from None
+        raise FieldError(name, rule, repr(text)) from None
 
 
 def _beside(out: Path) -> Path:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from isjax.errors import FieldError
 from isjax.learner import LearnerState, make_learner
 from isjax.population import best_learner
 from isjax.run import store
@@ -44,10 +45,15 @@ class Trained(NamedTuple):
         learners = self.plan.learners
         if index is None:
             if not np.isfinite(self.tally.scores).any():
-                raise ValueError(f"learner must be an index from 0 to {learners - 1}: nobody has a final evaluation.")
+                raise FieldError(
+                    "learner",
+                    f"from 0 to {learners - 1}",
+                    "best",
+                    "{field} must be {rule}: nobody has a final evaluation.",
+                )
             index = best_learner(self.tally.scores, self.tally.alive)
         if not 0 <= index < learners:
-            raise ValueError(f"learner must be from 0 to {learners - 1}, but it is {index}.")
+            raise FieldError("learner", f"from 0 to {learners - 1}", index)
         folder = Folder(self.folder)
         for parts in reversed(known_rounds(self.plan, Grouping(**self.saved["grouping"]), folder)):
             for part in parts:

@@ -6,20 +6,23 @@ import itertools
 import math
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
 from isjax.learner.randomness import Domain, generator
 from isjax.run.store import Plan
 
+T = TypeVar("T")
 CONFIG_FIELDS = {
     field.name: kind
     for field, kind in zip(dataclasses.fields(Config), typing.get_type_hints(Config).values(), strict=True)
 }
 HYPER_FIELDS = tuple(field.name for field in dataclasses.fields(Hyper))
+MOST_SETTINGS = 1_000_000
 Values = dict[str, Any]
 """Of the fields that differ between settings."""
 
@@ -52,7 +55,17 @@ class Space:
 
     def __post_init__(self) -> None:
         if self.draws < 1:
-            raise ValueError(f"draws must be at least 1, but it is {self.draws}.")
+            raise FieldError("draws", "at least 1", self.draws)
+        if self.draws > 1 and not self.draw:
+            raise FieldError("draws", "1 where {draw} names nothing to draw", self.draws)
+        twice = [name for name in self.vary if name in self.draw]
+        if twice:
+            raise FieldError(
+                "draw", "other fields than {vary}", twice[0], "{field} must name {rule}, but both name {value}."
+            )
+        count = self.draws * math.prod(len(values) for values in self.vary.values())
+        if count > MOST_SETTINGS:
+            raise FieldError("draws", f"so few that there are at most {MOST_SETTINGS:,} settings", f"{self.draws:,}")
 
     def settings(self, seed: int) -> list[Values]:
         """Every setting, the last field of the grid changing fastest."""
@@ -92,6 +105,10 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
     complete = settings_in_use([_complete(values, base, config) for values in settings])
     for number, (program, hyper) in enumerate(complete):
         by_program.setdefault(program, []).append((number, hyper))
+    most = (max(map(len, by_program.values())) - 1).bit_length()
+    if numbers.get("halvings", 0) > most:
+        rule = f"at most {most}: then one setting of each program is left"
+        raise FieldError("halvings", rule, numbers["halvings"], "{field} must be {rule}; but it is {value}.")
     replicas = numbers["learners"]
     groups = []
     for program, members in by_program.items():
@@ -117,6 +134,19 @@ def _repeated(values: list[float], replicas: int) -> Any:
     return values[0] if len(set(values)) == 1 else np.repeat(values, replicas)
 
 
+def joined(flag: str, file: dict[str, T], given: dict[str, T]) -> dict[str, T]:
+    """What a file and the command line name, each field in one of them.
+
+    Raises:
+      ValueError: both name it.
+    """
+    twice = [name for name in given if name in file]
+    if twice:
+        sentence = "{field} must {rule}, but {value} is in the file and on the command line."
+        raise FieldError(flag, "name each field once", twice[0], sentence)
+    return file | given
+
+
 def read_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """`NAME=VALUE,VALUE,…` each.
 
@@ -129,12 +159,10 @@ def read_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for text in texts:
         name, values = _split(text, "vary", "NAME=VALUE,VALUE,…")
-        read = tuple(read_value(name, value) for value in values.split(",") if value)
-        if not read or len(set(read)) < len(read):
-            raise ValueError(f"vary must give {name} different values, but it is {text!r}.")
-        if name in found:
-            raise ValueError(f"vary must name each field once, but {name} is there twice.")
-        found[name] = read
+        read = tuple(read_value(name, value.strip()) for value in values.split(","))
+        if len(set(read)) < len(read):
+            raise FieldError("vary", f"give {{{name}}} different values", repr(text), MUST)
+        found |= {_new(name, found, "vary"): read}
     return found
 
 
@@ -151,19 +179,19 @@ def read_draws(texts: Sequence[str]) -> dict[str, Draw]:
     for text in texts:
         name, values = _split(text, "draw", "NAME=SCALE:LOW:HIGH")
         if name in CONFIG_FIELDS:
-            raise ValueError(
-                f"draw cannot take {name}: every value of it is a program of its own, so name the values with vary."
+            rule = (
+                f"{{field}} cannot take {{{name}}}: every value of it is a program of its own, so name the values with"
             )
+            raise FieldError("draw", "name a field of Hyper", name, f"{rule} {{vary}}.")
         scale, *ends = values.split(":")
         try:
             low, high = (float(end) for end in ends)
         except ValueError:
             low = high = math.nan
-        if scale not in ("uniform", "log") or not low < high or (scale == "log" and low <= 0):
-            raise ValueError(
-                f"draw must be NAME=uniform:LOW:HIGH, or NAME=log:LOW:HIGH with LOW above 0, but it is {text!r}."
-            )
-        found[name] = Draw(scale, low, high)  # type: ignore[arg-type]
+        if scale not in ("uniform", "log") or not -math.inf < low < high < math.inf or (scale == "log" and low <= 0):
+            rule = "NAME=uniform:LOW:HIGH, or NAME=log:LOW:HIGH with LOW above 0, both of them finite"
+            raise FieldError("draw", rule, repr(text))
+        found |= {_new(name, found, "draw"): Draw(scale, low, high)}  # type: ignore[arg-type]
     return found
 
 
@@ -174,11 +202,11 @@ def read_value(name: str, text: str) -> Any:
     kind = CONFIG_FIELDS[name]
     if typing.get_origin(kind) is Literal:
         if text not in typing.get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but it is {text!r}.")
+            raise FieldError(name, f"one of {', '.join(typing.get_args(kind))}", repr(text))
         return text
     if kind is bool:
         if text not in ("true", "false"):
-            raise ValueError(f"{name} must be true or false, but it is {text!r}.")
+            raise FieldError(name, "true or false", repr(text))
         return text == "true"
     if typing.get_origin(kind) is tuple:
         if typing.get_args(kind)[0] is int:
@@ -218,25 +246,57 @@ def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[s
 
 def _split(text: str, flag: str, form: str) -> tuple[str, str]:
     name, equals, values = text.partition("=")
+    if not equals:
+        raise FieldError(flag, form, repr(text))
+    return check_name(name, flag), values
+
+
+def check_name(name: str, flag: str) -> str:
+    """The field that a sweep may vary or draw by this name.
+
+    Raises:
+      ValueError: there is none.
+    """
     name = name.strip().replace("-", "_")
     name = "lambda_" if name == "lambda" else name
-    if not equals:
-        raise ValueError(f"{flag} must be {form}, but it is {text!r}.")
     if name in ("learners", "seed"):
-        raise ValueError(
-            f"{flag} cannot take {name}: every setting has the same learners, each a seed of its own; their number "
-            "is --learners."
-        )
+        sentence = "{field} cannot take {value}: {rule}; their number is {learners}."
+        raise FieldError(flag, "every setting has the same learners, each a seed of its own", name, sentence)
     if name not in CONFIG_FIELDS and name not in HYPER_FIELDS:
         near = difflib.get_close_matches(name, [*CONFIG_FIELDS, *HYPER_FIELDS], n=2)
         hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise ValueError(f"{flag} must name a field of Config or Hyper, but it is {name!r}{hint}")
-    return name, values
+        raise FieldError(
+            flag, "name a field of Config or Hyper", f"{name!r}{hint}", "{field} must {rule}, but it is {value}"
+        )
+    return name
+
+
+def _new(name: str, found: dict[str, Any], flag: str) -> str:
+    if name in found:
+        raise FieldError(flag, "name each field once", name, "{field} must {rule}, but {value} is there twice.")
+    return name
 
 
 def _number(kind: type, name: str, text: str) -> Any:
     try:
-        return kind(text)
+        return read_number(kind, text)
+    except ValueError as error:
+        raise FieldError(name, str(error), repr(text)) from None
+
+
+def read_number(kind: type, text: str) -> Any:
+    """A whole number of 64 bits, or a number that is one.
+
+    Raises:
+      ValueError: it is not; the message is what it must be.
+    """
+    rule = "a whole number" if kind is int else "a number"
+    try:
+        x = kind(text)
     except ValueError:
-        allowed = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{name} must be {allowed}, but it is {text!r}.") from None
+        raise ValueError(rule) from None
+    if isinstance(x, int) and not -(2**63) <= x < 2**63:
+        raise ValueError("a whole number of at most 64 bits")
+    if x != x:
+        raise ValueError(rule)
+    return x

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from isjax.errors import FieldError
 from isjax.learner.metrics import over_learners
 
 
@@ -83,4 +84,6 @@ def _package(name: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise ValueError(f"sink {extra} needs the package {name}: pip install 'isjax[{extra}]'.") from error
+        raise FieldError(
+            "sink", f"pip install 'isjax[{extra}]'", extra, f"{{field}} {{value}} needs the package {name}: {{rule}}."
+        ) from error

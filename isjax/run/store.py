@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 import isjax
+from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.types import Device
 
@@ -44,11 +45,11 @@ class Plan:
     def __post_init__(self) -> None:
         for name, low in (("learners", 1), ("seed", 0), ("log_every", 0), ("replicas", 0), ("halvings", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, but it is {getattr(self, name)}.")
+                raise FieldError(name, f"at least {low}", getattr(self, name))
         if self.learners % self.per_setting:
             raise ValueError(f"replicas must divide learners, {self.learners}, but it is {self.replicas}.")
         if self.seed >= 2**32:
-            raise ValueError(f"seed must be less than 2^32, but it is {self.seed}.")
+            raise FieldError("seed", "less than 2^32", self.seed)
 
     @property
     def chunk(self) -> int:

@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
+from isjax.errors import FieldError
 from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
 from isjax.run import store
 from isjax.run.parts import Folder, Grouping, known_rounds
-from isjax.run.progress import number, rate
+from isjax.run.progress import number, print_whole, rate
 from isjax.run.settings import Group, Values, as_flags, as_text
 from isjax.run.store import Plan
 from isjax.run.summary import bootstrap_key, setting_scores
@@ -49,10 +49,7 @@ class Sweep:
         self, settings: Sequence[Values], groups: Sequence[Group], folder: Path, *, resume: bool, options: Options
     ) -> None:
         self._settings, self._groups, self._folder, self._options = settings, groups, folder, options
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"out must be a folder, but {folder} is a file.")
-        if not resume and ((folder / SWEEP).exists() or store.holds_run(folder)):
-            raise ValueError(f"out must not hold another run or sweep, but {folder} does; resume goes on with it.")
+        check_folder(folder, resume=resume)
         self._runs = [self._run(number) for number in range(len(groups))]
 
     def train(self) -> dict[str, Any]:
@@ -72,6 +69,15 @@ class Sweep:
     def _run(self, number: int) -> Run:
         folder = group_folder(self._folder, number)
         return Run(self._groups[number].plan, folder, resume=store.holds_run(folder), options=self._options)
+
+
+def check_folder(folder: Path, *, resume: bool) -> None:
+    """Raises `ValueError` unless a sweep can go there."""
+    if folder.exists() and not folder.is_dir():
+        raise FieldError("out", "a folder", folder, "{field} must be {rule}, but {value} is a file.")
+    if not resume and ((folder / SWEEP).exists() or store.holds_run(folder)):
+        sentence = "{field} must not {rule}, but {value} does; {resume} goes on with it."
+        raise FieldError("out", "hold another run or sweep", folder, sentence)
 
 
 def group_folder(folder: Path, number: int) -> Path:
@@ -185,8 +191,7 @@ def print_sweep(summary: dict[str, Any], folder: Path) -> None:
             f"{number(low)} to {number(high)}" if low is not None else "—",
             f"{row['alive']} of {row['learners']}",
         )
-    console = Console()
-    console.print(table, highlight=False)
+    print_whole(table)
     if len(ranked) > SHOWN:
         print(f"The first {SHOWN} of {len(ranked):,}; all of them are in {folder / store.SUMMARY}.")
     print(f"{rate(summary['env_steps_per_s'])} steps/s over all learners; a row a learner: {folder / LEARNERS}")

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import datetime
-import signal
+import math
 import threading
 import time
 import uuid
@@ -14,12 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from isjax.errors import MUST, FieldError
 from isjax.learner import make_learner
 from isjax.learner.objectives import check_settings
 from isjax.population import make_population
 from isjax.run import store
 from isjax.run.checkpoints import Checkpoints, Rows
 from isjax.run.hosts import HostLost, Watch, here
+from isjax.run.memory import check_memory
 from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
 from isjax.run.progress import Glance, glance
@@ -30,6 +32,7 @@ from isjax.run.summary import bootstrap_key, final_return, no_return, summarize
 from isjax.run.table import merge
 from isjax.run.tally import tally_of
 from isjax.run.training import Around, Training
+from isjax.signals import on_stop
 from isjax.types import Device
 
 
@@ -59,7 +62,11 @@ class Options:
     def __post_init__(self) -> None:
         for name, low in (("checkpoints_kept", 1), ("devices_per_learner", 1), ("learners_per_group", 0)):
             if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, but it is {getattr(self, name)}.")
+                raise FieldError(name, f"at least {low}", getattr(self, name))
+        if not self.checkpoint_every >= 0:
+            raise FieldError("checkpoint_every", "at least 0", self.checkpoint_every)
+        if not 0 < self.host_timeout < math.inf:
+            raise FieldError("host_timeout", "finite and greater than 0", self.host_timeout)
 
 
 class Run:
@@ -86,6 +93,7 @@ class Run:
         self._devices = _devices(self.options)
         shared = self.options.devices_per_learner
         make_population(make_learner(plan.config), 1, devices=self._devices, devices_per_learner=shared)
+        check_memory(plan, self._devices[0])
         self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
         self._parts = Folder(folder)
         self._glance: Glance = glance(self.options.quiet or not self._hosts.leads)
@@ -256,7 +264,7 @@ class Run:
 
 @contextlib.contextmanager
 def stopping(say: Glance) -> Iterator[Callable[[], bool]]:
-    """While inside, SIGINT and SIGTERM ask to stop; a second one raises `KeyboardInterrupt` at once.
+    """While inside, signals such as Ctrl-C ask to stop; a second one raises `KeyboardInterrupt` at once.
 
     Yields a function that tells whether it was asked. Only the main thread can listen to signals.
     """
@@ -268,15 +276,8 @@ def stopping(say: Glance) -> Iterator[Callable[[], bool]]:
         asked.set()
         say.note("Stopping after this chunk. Once more: at once, back to the last checkpoint.")
 
-    if threading.current_thread() is not threading.main_thread():
+    with on_stop(ask):
         yield asked.is_set
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def is_finished(folder: Path) -> bool:
@@ -287,9 +288,11 @@ def is_finished(folder: Path) -> bool:
 
 def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"out must be a folder, but {folder} is a file.")
+        raise FieldError("out", "a folder", folder, "{field} must be {rule}, but {value} is a file.")
     if not resume and store.holds_run(folder):
-        raise ValueError(f"out must not hold another run, but {folder} does; resume goes on with it.")
+        raise FieldError(
+            "out", "hold another run", folder, "{field} must not {rule}, but {value} does; {resume} goes on with it."
+        )
     if resume:
         _check_same(plan, store.read_json(folder / store.CONFIG), folder)
 
@@ -298,18 +301,20 @@ def _check_same(plan: Plan, saved: dict[str, Any], folder: Path) -> None:
     different = plan.difference(saved)
     if different:
         name, there, here = different
-        raise ValueError(f"{name} must be {there} to resume the run in {folder}, but it is {here}.")
+        raise FieldError(name, f"{there} to resume the run in {folder}", here)
 
 
 def _devices(options: Options) -> list[Device]:
     devices = jax.local_devices()
     if not 0 <= options.devices <= len(devices):
-        raise ValueError(f"devices must be at most {len(devices)}, or 0 for all of them, but it is {options.devices}.")
+        raise FieldError("devices", f"at most {len(devices)}, or 0 for all of them", options.devices)
     if options.devices_per_learner <= len(devices):
         return devices[: options.devices or len(devices)]
     if options.devices or options.devices_per_learner != len(jax.devices()):
-        raise ValueError(
-            f"devices_per_learner must divide the {len(devices)} devices of a host, or be all {len(jax.devices())} "
-            f"devices of all hosts, but it is {options.devices_per_learner}."
+        raise FieldError(
+            "devices_per_learner",
+            f"divide the {len(devices)} devices of a host, or be all {len(jax.devices())} devices of all hosts",
+            options.devices_per_learner,
+            MUST,
         )
     return jax.devices()

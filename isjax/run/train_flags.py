@@ -1,15 +1,17 @@
 """The flags of `isjax train` and `isjax sweep`, and the settings that they start from."""
 
 import dataclasses
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
 
 from isjax.learner.config import Config, Hyper
-from isjax.run.flags import BadArguments, in_flags, peek
-from isjax.run.settings import as_text
+from isjax.run.file import File
+from isjax.run.flags import BadArguments, flag_of, in_flags, peek
+
+T = TypeVar("T")
 
 _On = tyro.conf.FlagCreatePairsOff[bool]
 _Several = tyro.conf.UseAppendAction[list[str]]
@@ -108,7 +110,8 @@ class SweepFlags:
     halvings: int = 0
     """How often, on the way, the weaker half of a program's settings is given up: with 2, after 1/4 and 1/2."""
     file: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
-    """TOML with the same names: flags at the top, lists in [vary], {scale, low, high} in [draw]."""
+    """TOML: flags at the top by their names with underscores, lists in [vary], {scale, low, high} in [draw]. The
+    command line has the last word."""
     run: RunFlags
     hosts: HostFlags
     program: Config
@@ -118,21 +121,34 @@ class SweepFlags:
 
 
 def starting_point(
-    argv: list[str], env: str | None = None, algorithm: str | None = None, unroll_length: int | None = None
+    argv: list[str],
+    env: str | None = None,
+    algorithm: str | None = None,
+    unroll_length: int | None = None,
+    *,
+    file: File | None = None,
 ) -> TrainFlags:
-    """Defaults of the environment and algorithm that are asked for, and of the length of unrolls."""
+    """Defaults of the environment, algorithm and length of unrolls, and what a file says in place of them."""
     from isjax.learner.defaults import defaults, with_unroll_length
 
-    env = env or peek(argv, "--env") or Config.env
-    algorithm = algorithm or peek(argv, "--algorithm") or Config.algorithm
+    given = file.flags if file else {}
+    env = env or peek(argv, "--env") or str(given.get("env", Config.env))
+    algorithm = algorithm or peek(argv, "--algorithm") or str(given.get("algorithm", Config.algorithm))
     try:
         config, hyper = defaults(env, algorithm)
-        length = str(unroll_length or peek(argv, "--unroll-length"))
+        length = str(unroll_length or peek(argv, "--unroll-length") or given.get("unroll_length"))
         if length.isascii() and length.isdigit() and int(length):
             config = with_unroll_length(config, int(length))
+        parts = {"run": RunFlags(), "hosts": HostFlags(), "program": config, "learning": HyperFlags(**vars(hyper))}
+        return TrainFlags(**{name: replaced(part, given) for name, part in parts.items()})
     except ValueError as error:
-        raise BadArguments(in_flags(str(error), TrainFlags)) from error
-    return TrainFlags(run=RunFlags(), hosts=HostFlags(), program=config, learning=HyperFlags(**vars(hyper)))
+        raise BadArguments(in_flags(error, TrainFlags)) from error
+
+
+def replaced(part: T, values: Mapping[str, Any]) -> T:
+    """The same with those of the values that are fields of it."""
+    own = {field.name for field in dataclasses.fields(part) if field.name not in ("env", "algorithm")}  # type: ignore[arg-type]
+    return dataclasses.replace(part, **{name: x for name, x in values.items() if name in own})  # type: ignore[type-var]
 
 
 def saved_settings(argv: list[str]) -> TrainFlags:
@@ -152,48 +168,9 @@ def saved_settings(argv: list[str]) -> TrainFlags:
     return TrainFlags(run=run, hosts=HostFlags(), program=plan.config, learning=HyperFlags(**vars(plan.hyper)))
 
 
-def decides(argv: list[str]) -> bool:
+def decides(argv: list[str], file: File) -> bool:
     """Whether any of these flags has a say in the numbers."""
     names = {field.name for flags in (RunFlags, HostFlags) for field in dataclasses.fields(flags)}
-    others = {"--" + name.replace("_", "-") for name in names - {"learners", "seed", "log_every"}}
+    others = {flag_of(name) for name in (names | {"file"}) - {"learners", "seed", "log_every"}}
     given = {token.partition("=")[0].replace("_", "-") for token in argv if token.startswith("--")}
-    return bool(given - others)
-
-
-def from_file(argv: list[str]) -> list[str]:
-    """The arguments with those of `--file` before them, so that the command line has the last word."""
-    path = peek(argv, "--file")
-    if path is None:
-        return argv
-    try:
-        found = tomllib.loads(Path(path).read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise BadArguments(f"--file cannot be read: {error}") from error
-    tables = {name: found.pop(name, {}) for name in ("vary", "draw")}
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise BadArguments(f"--file: {name} must be a table, [{name}].")
-    flags: list[str] = []
-    for name, x in found.items():
-        flag = "--" + name.rstrip("_").replace("_", "-")
-        if isinstance(x, bool):
-            flags += [flag] if x else []
-        else:
-            flags += [flag, *(str(each) for each in (x if isinstance(x, list) else [x]))]
-    for name, x in tables["vary"].items():
-        flags += ["--vary", f"{name}={_listed(name, x)}"]
-    for name, x in tables["draw"].items():
-        flags += ["--draw", f"{name}={_drawn(name, x)}"]
-    return [*flags, *argv]
-
-
-def _listed(name: str, values: Any) -> str:
-    if not isinstance(values, list):
-        raise BadArguments(f"--file: vary.{name} must be a list of values, but it is {values!r}.")
-    return ",".join(as_text(tuple(x) if isinstance(x, list) else x) for x in values)
-
-
-def _drawn(name: str, x: Any) -> str:
-    if not isinstance(x, dict) or set(x) != {"scale", "low", "high"}:
-        raise BadArguments(f"--file: draw.{name} must have scale, low and high, but it is {x!r}.")
-    return f"{x['scale']}:{x['low']}:{x['high']}"
+    return bool((given | {flag_of(name) for name in file.flags}) - others or file.vary or file.draw)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax.learner import metrics as metrics_lib
 from isjax.run.checkpoints import Checkpoints, Rows
 from isjax.run.hosts import Hosts
 from isjax.run.parts import Folder, Outcome, Part
@@ -164,7 +165,7 @@ class Training:
     def _record(self, chunk: Chunk) -> None:
         update, on_device = chunk
         count = len(self.part.learners)
-        metrics = {name: self._fetch(x)[:count] for name, x in on_device.items()}
+        metrics = metrics_lib.with_nan({name: self._fetch(x)[:count] for name, x in on_device.items()})
         metrics["env_steps"] = metrics["update"].astype(np.int64) * self._plan.config.steps_per_update
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1

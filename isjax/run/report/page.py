@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
+from isjax.errors import FieldError
 from isjax.run.store import replacing
 
 
@@ -20,7 +21,7 @@ def write_page(path: Path, *, title: str, subtitle: str, cards: str, sections: S
       ValueError: the path is a folder, or lies in none.
     """
     if path.is_dir() or not path.parent.is_dir():
-        raise ValueError(f"out must be a file in a folder that exists, but it is {path}.")
+        raise FieldError("out", "a file in a folder that exists", path)
     template = string.Template(importlib.resources.files("isjax.run.report").joinpath("page.html").read_text("utf-8"))
     text = template.substitute(
         title=html.escape(title),

@@ -1,0 +1,28 @@
+"""What a command prints, where nobody may be there to read it."""
+
+import contextlib
+import os
+import sys
+
+
+def output_fails() -> bool:
+    """Whether what was printed cannot be written; if so it is dropped."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop_output()
+        return True
+    return False
+
+
+def drop_output() -> None:
+    """Nothing more reaches stdout, nor is anything left that Python would try to write as it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stdout.flush()
+
+
+def tell(line: str) -> None:
+    """A line on stderr, if there is anyone to read it."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, file=sys.stderr, flush=True)
