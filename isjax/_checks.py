@@ -76,7 +76,8 @@ def check_fraction(**numbers: Any) -> None:
 
 def _check_values(name: str, x: Any, is_right: Callable[[np.ndarray], np.ndarray], allowed: str) -> None:
     if isinstance(x, Real | np.ndarray):
-        wrong = np.ravel(x)[~is_right(np.ravel(x))]
+        numbers = np.asarray(x).ravel()
+        wrong = numbers[~is_right(numbers)]
         if wrong.size:
             raise ValueError(f"{name} must {allowed}, but it is {wrong[0]}.")
     elif not isinstance(x, jax.Array):

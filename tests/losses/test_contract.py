@@ -139,8 +139,9 @@ def test_an_action_that_only_the_old_policy_excludes_spoils_nothing(loss):
     value, result = compiled(loss)(log_pi, mu, advantage)
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(x)) for x in result)
-    mu[2, 1] = -1e6
-    jax.tree.map(np.testing.assert_array_equal, (value, result), compiled(loss)(log_pi, mu, advantage))
+    if loss not in (LOSSES["p3o"], LOSSES["ppo decoupled"]):  # These see the logarithm itself.
+        mu[2, 1] = -1e6
+        jax.tree.map(np.testing.assert_array_equal, (value, result), compiled(loss)(log_pi, mu, advantage))
 
 
 @pytest.mark.parametrize("loss", [x for name, x in LOSSES.items() if name != "kl penalty"])
