@@ -27,9 +27,17 @@ def in_one_line(text: str, *, most: int = 300) -> str:
     return f"{text[:begin].rstrip()} … {text[len(text) - (most - 3 - begin) :].lstrip()}"
 
 
+def check_arrays(**arrays: Any) -> None:
+    """Raises `TypeError` for what is neither an array nor a number."""
+    for name, x in arrays.items():
+        if not (isinstance(x, Number) or hasattr(x, "dtype")):
+            raise TypeError(f"{name} must be an array, but it is a {type(x).__name__}.")
+
+
 def check_same_shape(**arrays: Any) -> None:
     """Raises `ValueError` unless all arrays share one shape. `None` counts as absent."""
     given = {name: x for name, x in arrays.items() if x is not None}
+    check_arrays(**given)
     if len({jnp.shape(x) for x in given.values()}) > 1:
         raise ValueError(f"These arrays must share one shape, but got: {describe(**given)}.")
 
@@ -81,7 +89,8 @@ def check_fraction(**numbers: Any) -> None:
 
 def _check_values(name: str, x: Any, is_right: Callable[[np.ndarray], np.ndarray], allowed: str) -> None:
     if isinstance(x, Real | np.ndarray):
-        wrong = np.ravel(x)[~is_right(np.ravel(x))]
+        numbers = np.asarray(x).ravel()
+        wrong = numbers[~is_right(numbers)]
         if wrong.size:
             raise ValueError(f"{name} must {allowed}, but it is {wrong[0]}.")
     elif not isinstance(x, jax.Array):
@@ -90,8 +99,7 @@ def _check_values(name: str, x: Any, is_right: Callable[[np.ndarray], np.ndarray
 
 def _dtype(name: str, x: Any) -> Any:
     """The dtype of an array or a number; raises `TypeError` for anything else."""
-    if not (isinstance(x, Number) or hasattr(x, "dtype")):
-        raise TypeError(f"{name} must be an array, but it is a {type(x).__name__}.")
+    check_arrays(**{name: x})
     return getattr(x, "dtype", None) or jnp.result_type(x)
 
 
@@ -111,8 +119,7 @@ def series(*, is_valid_t: Any = None, **arrays: Any) -> tuple[jax.Array, ...]:
 
     With `is_valid_t`, padded rows become zeros, so that neither a value nor a gradient sees what stood there.
     """
-    for name, x in arrays.items():
-        _dtype(name, x)
+    check_arrays(**arrays)
     check_same_shape(**arrays, is_valid_t=is_valid_t)
     check_time_axis(**arrays)
     check_flags(is_valid_t=is_valid_t)

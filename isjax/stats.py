@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from isjax._checks import describe, precise
+from isjax._checks import check_count, describe, precise
 from isjax.types import Key, Tree
 
 Statistic: TypeAlias = Callable[[Any], jax.Array]
@@ -53,7 +53,11 @@ def interquartile_mean(x: jax.Array, axis: int | None = 0) -> jax.Array:
         raise ValueError(f"x must have numbers along axis {axis}, but its shape is {list(x.shape)}.")
     n = x.shape[axis]
     middle = jax.lax.slice_in_dim(jnp.sort(x, axis), n // 4, n - n // 4, axis=axis % x.ndim)
-    return jnp.where(jnp.any(jnp.isnan(x), axis), jnp.nan, jnp.mean(middle, axis))
+    # Relative to one of them: the mean of equal numbers is that number.
+    lowest = jnp.min(middle, axis, keepdims=True)
+    lowest = jnp.where(jnp.isfinite(lowest), lowest, 0.0)
+    mean = jnp.mean(middle - lowest, axis) + jnp.squeeze(lowest, axis)
+    return jnp.where(jnp.any(jnp.isnan(x), axis), jnp.nan, mean)
 
 
 def probability_of_improvement(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -147,8 +151,7 @@ def _check_options(key: Key, level: float, resamples: int, method: str) -> None:
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         raise ValueError("key must be a single typed key, as jax.random.key(seed) makes it.")
     check_level(level)
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, but it is {resamples}.")
+    check_count(resamples=resamples)
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, but it is {method!r}.")
 
@@ -238,12 +241,23 @@ def _corrected_levels(
 
     def corrected(level: jax.Array) -> jax.Array:
         z = bias + ndtri(level)
-        return ndtr(bias + z / (1.0 - skew * z))
+        left = 1.0 - skew * z  # Far out in a skewed tail none is left: beyond every resample.
+        return ndtr(bias + jnp.where(left > 0, z / jnp.where(left > 0, left, 1.0), jnp.copysign(jnp.inf, z)))
 
     return corrected(tail), corrected(1.0 - tail)
 
 
 def _quantile(drawn: jax.Array, level: jax.Array) -> jax.Array:
-    """`drawn` `[R, ...]` at one level for each of its columns: interpolated, as `jnp.quantile` does by default."""
-    flat = jax.vmap(jnp.quantile, (1, 0))(drawn.reshape(drawn.shape[0], -1), level.reshape(-1))
-    return flat.reshape(drawn.shape[1:])
+    """`drawn` `[R, ...]` at one level for each of its columns, interpolated as `jnp.quantile` does by default."""
+    place = level * (len(drawn) - 1)
+    below = jnp.floor(place)
+    ordered, share = jnp.sort(drawn, 0), place - below
+
+    def at(place: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(ordered, jnp.minimum(place, len(drawn) - 1).astype(int)[None], 0)[0]
+
+    low, high = at(below), at(below + 1)
+    # Not 0 · ∞ where the place is one of the numbers, nor a rounded mean where both are the same.
+    alone = (share == 0) | (low == high)
+    between = jnp.where(alone, low, (1 - share) * low + share * high)
+    return jnp.where(jnp.any(jnp.isnan(drawn), 0), jnp.nan, between)

@@ -166,3 +166,45 @@ def test_wrong_input_is_refused_by_name(options, message):
 def test_interquartile_means_of_nothing_are_refused(x, axis):
     with pytest.raises(ValueError, match="x must have numbers along axis"):
         interquartile_mean(x, axis)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 1001])
+def test_the_interquartile_mean_of_equal_numbers_is_that_number_and_so_is_its_interval(count):
+    x = jnp.full(count, 0.1)
+    assert interquartile_mean(x) == x[0]
+    for method in ("percentile", "bca")[:count]:
+        assert bootstrap_interval(jax.random.key(0), x, interquartile_mean, resamples=50, method=method) == (x[0], x[0])
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_infinite_numbers_give_infinite_ends_and_no_nan(method):
+    """With 41 resamples, both ends lie on one of them: nothing is interpolated."""
+    options = {"resamples": 41, "method": method}
+    one = bootstrap_interval(jax.random.key(0), jnp.array([1.0, 2.0, jnp.inf]), interquartile_mean, **options)
+    assert np.isfinite(one.low)
+    assert one.high == np.inf
+    assert bootstrap_interval(jax.random.key(0), jnp.full(3, jnp.inf), interquartile_mean, **options) == (
+        np.inf,
+        np.inf,
+    )
+
+
+def test_an_interval_of_what_is_unknown_is_unknown():
+    for method in ("percentile", "bca"):
+        assert np.all(
+            np.isnan(bootstrap_interval(jax.random.key(0), jnp.array([1.0, jnp.nan]), jnp.mean, method=method))
+        )
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.999])
+def test_quantiles_of_resamples_are_those_of_numpy(level):
+    x = jax.random.normal(jax.random.key(0), (9, 2))
+    kept = bootstrap_interval(jax.random.key(1), x, lambda x: jnp.mean(x, 0), level=level, resamples=33)
+    keys = jax.random.split(jax.random.key(1), 33)
+    means = np.array([np.mean(x[jax.random.randint(key, (9,), 0, 9)], 0) for key in keys])
+    np.testing.assert_allclose(kept, np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0), rtol=1e-5)
+
+
+def test_a_number_of_resamples_that_is_no_integer_is_refused():
+    with pytest.raises(TypeError, match=r"resamples must be an integer, but it is 2\.5"):
+        bootstrap_interval(jax.random.key(0), jnp.ones(3), jnp.mean, resamples=2.5)

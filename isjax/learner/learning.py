@@ -14,13 +14,11 @@ from isjax.learner.config import Config, Hyper
 from isjax.learner.objectives import Algorithm
 from isjax.learner.randomness import Domain, stream
 from isjax.losses import adapt_beta, surrogate_loss, trust_region_step
+from isjax.ops.reduction import standardized
 from isjax.types import Key, Metrics, Terms, Tree, Unroll
 
 if TYPE_CHECKING:
     from isjax.learner.learner import LearnerState
-
-EPSILON = 1e-8
-"""Least deviation that advantages are divided by."""
 
 
 class Learned(NamedTuple):
@@ -141,9 +139,7 @@ class Learning(NamedTuple):
 
     def standardized(self, advantage: jax.Array) -> jax.Array:
         """Advantages with mean 0 and deviation 1 in their batch, if asked for."""
-        if not self.config.normalize_advantages:
-            return advantage
-        return (advantage - jnp.mean(advantage)) / (jnp.std(advantage) + EPSILON)
+        return standardized(advantage) if self.config.normalize_advantages else advantage
 
     def descend(self, state: "LearnerState", start: Learned, source: Batch, key: Key) -> Learned:
         """`epochs × minibatches` gradient steps; each recomputes what depends on the parameters.

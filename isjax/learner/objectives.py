@@ -11,6 +11,8 @@ from isjax import losses, ops
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.uses import COSTS, REPLAY, TARGETS, refuse_unused, refuse_used_nowhere, without_unused
+from isjax.losses._rows import cost
+from isjax.ops.recurrence import scaled
 from isjax.types import Metrics, Objective, Series, Terms
 
 
@@ -207,7 +209,7 @@ def corrected_advantage(terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
         terms.v_t,
         terms.r_t,
         terms.discount_t,
-        terms.log_pi_tm1 - terms.log_mu_tm1,
+        ops.log_ratios(terms.log_pi_tm1, terms.log_mu_tm1),
         terms.same_episode_t,
         is_valid_t=terms.is_valid_t,
         lambda_=hyper.lambda_,
@@ -215,9 +217,12 @@ def corrected_advantage(terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
         clip_c=hyper.clip_c,
     ).target_tm1
     correction = target_tm1 - terms.v_tm1
+    if terms.is_valid_t is not None:
+        correction = jnp.where(terms.is_valid_t, correction, 0.0)
     correction_next = jnp.concatenate([correction[1:], jnp.zeros_like(correction[:1])])
     correction_next = jnp.where(terms.same_episode_t, correction_next, 0.0)
-    return terms.r_t + terms.discount_t * (terms.v_t + hyper.lambda_ * correction_next) - terms.v_tm1, target_tm1
+    following = scaled(terms.discount_t, terms.v_t + hyper.lambda_ * correction_next)
+    return terms.r_t + following - terms.v_tm1, target_tm1
 
 
 def _actor_critic(terms: Terms, hyper: Hyper, *, correction: Any) -> tuple[jax.Array, Metrics]:
@@ -262,7 +267,7 @@ def _with_critic(policy: jax.Array, terms: Terms, target_tm1: Series, hyper: Hyp
     value = losses.value_loss(terms.v_tm1, target_tm1, terms.is_valid_t)
     minus_entropy = losses.entropy_loss(terms.entropy_tm1, terms.is_valid_t)
     metrics = {"loss/policy": policy, "loss/value": value, "loss/entropy": -minus_entropy} | _ratios(terms, hyper)
-    loss = policy + hyper.value_cost * value + hyper.entropy_cost * minus_entropy
+    loss = policy + cost(hyper.value_cost, value) + cost(hyper.entropy_cost, minus_entropy)
     return loss, jax.lax.stop_gradient(metrics)
 
 

@@ -11,6 +11,7 @@ from isjax.learner.agent import Agent
 from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
 from isjax.learner.evaluation import play
 from isjax.learner.randomness import Domain, stream
+from isjax.ops.ratios import log_ratios
 from isjax.types import Key, LoggedEpisodes, Scalar, Tree
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Recording(NamedTuple):
     def as_log(self) -> LoggedEpisodes:
         """As the estimators of `isjax.ope` take it."""
         is_valid_t = jnp.arange(self.r_t.shape[0])[:, None] < self.length[None, :]
-        return LoggedEpisodes(self.log_pi_tm1 - self.log_mu_tm1, self.r_t, is_valid_t)
+        return LoggedEpisodes(log_ratios(self.log_pi_tm1, self.log_mu_tm1), self.r_t, is_valid_t)
 
     def as_columns(self) -> dict[str, np.ndarray]:
         """A row a step, as `isjax evaluate` reads it: episode, step, reward, log_pi and log_mu."""

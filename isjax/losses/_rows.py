@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from isjax._checks import series
 from isjax.ops.ratios import clipped_ratio, log_ratios
+from isjax.ops.recurrence import scaled
 from isjax.types import Flags, Scalar, Series
 
-MAX_RATIO = math.exp(40.0)
+_MAX_LOG_RATIO = 40.0
+MAX_RATIO = math.exp(_MAX_LOG_RATIO)
 """Where a ratio in a loss is not clipped lower, it saturates here, at about 2.4e17: sums over many rows, and
 the squares that clipping a gradient by its norm takes, stay finite in float32 too."""
 
@@ -21,7 +23,8 @@ class Rows(NamedTuple):
     log_pi_tm1: Series
     """0 in padding and where the action is impossible (`−inf`)."""
     log_rho_tm1: Series
-    """Gradients flow into `log_pi_tm1` alone; 0 in padding, `−inf` where only π excludes the action."""
+    """Gradients flow into `log_pi_tm1` alone; 0 in padding, `−inf` where only π excludes the action, and the
+    logarithm of `MAX_RATIO` where only μ does."""
     advantage_tm1: Series
     """Constant; 0 in padding and where the action is impossible."""
     possible_tm1: Flags
@@ -39,9 +42,10 @@ def off_policy_rows(log_pi_tm1: Series, log_mu_tm1: Series, advantage_tm1: Serie
         log_pi_tm1=log_pi_tm1, log_mu_tm1=log_mu_tm1, advantage_tm1=advantage_tm1, is_valid_t=is_valid_t
     )
     possible = ~jnp.isneginf(log_pi_tm1)
+    log_rho_tm1 = log_ratios(log_pi_tm1, jax.lax.stop_gradient(log_mu_tm1))
     return Rows(
         log_pi_tm1=jnp.where(possible, log_pi_tm1, 0.0),
-        log_rho_tm1=log_ratios(log_pi_tm1, jax.lax.stop_gradient(log_mu_tm1)),
+        log_rho_tm1=jnp.where(jnp.isposinf(log_rho_tm1), _MAX_LOG_RATIO, log_rho_tm1),
         advantage_tm1=jnp.where(possible, jax.lax.stop_gradient(advantage_tm1), 0.0),
         possible_tm1=possible,
     )
@@ -55,3 +59,8 @@ def ratio(log_rho: jax.Array, clip: Scalar | None = None) -> jax.Array:
 def constant_ratio(log_rho: jax.Array, clip: Scalar | None = None) -> jax.Array:
     """The same as a weight, through which no gradient flows."""
     return ratio(jax.lax.stop_gradient(log_rho), clip)
+
+
+def cost(factor: Scalar, x: jax.Array) -> jax.Array:
+    """A part of a loss times its factor: a factor of 0 leaves the part out, whatever it came to."""
+    return scaled(jnp.asarray(factor, x.dtype), x)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_positive, check_same_shape, series
-from isjax.losses._rows import constant_ratio
+from isjax.losses._rows import constant_ratio, cost
 from isjax.losses.policy import entropy_loss, policy_gradient_loss
 from isjax.losses.proximal import ppo_clip_loss
 from isjax.losses.value import clipped_value_loss, value_loss
@@ -231,11 +231,11 @@ def _total(
     diagnostics: Metrics,
 ) -> tuple[jax.Array, Metrics]:
     """The sum of the parts, and what there is to report of them."""
-    loss = policy + value_cost * value
+    loss = policy + cost(value_cost, value)
     metrics = {"loss/policy": policy, "loss/value": value}
     if entropy_tm1 is not None:
         minus_entropy = entropy_loss(entropy_tm1, is_valid_t)
-        loss = loss + entropy_cost * minus_entropy
+        loss = loss + cost(entropy_cost, minus_entropy)
         metrics["loss/entropy"] = -minus_entropy
     metrics |= {f"ratio/{name}": x for name, x in diagnostics.items()}
     return loss, jax.lax.stop_gradient(metrics)

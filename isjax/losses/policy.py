@@ -25,7 +25,8 @@ def policy_gradient_loss(log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: 
     Array(0.5, dtype=float32)
     """
     log_pi_tm1, advantage_tm1 = series(log_pi_tm1=log_pi_tm1, advantage_tm1=advantage_tm1, is_valid_t=is_valid_t)
-    log_pi_tm1 = jnp.where(jnp.isneginf(log_pi_tm1), 0.0, log_pi_tm1)
+    possible = ~jnp.isneginf(log_pi_tm1)
+    log_pi_tm1, advantage_tm1 = (jnp.where(possible, x, 0.0) for x in (log_pi_tm1, advantage_tm1))
     return mean_over_valid(-jax.lax.stop_gradient(advantage_tm1) * log_pi_tm1, is_valid_t)
 
 

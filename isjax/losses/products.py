@@ -7,7 +7,7 @@ from isjax._checks import check_flags, check_positive, check_same_shape, series
 from isjax.losses._rows import constant_ratio, off_policy_rows
 from isjax.losses.policy import policy_gradient_loss
 from isjax.ops.ratios import log_ratios, product_of_ratios
-from isjax.ops.recurrence import backward_affine
+from isjax.ops.recurrence import backward_affine, scaled
 from isjax.ops.reduction import mean_over_valid
 from isjax.ops.weights import normalized_weights
 from isjax.types import Flags, Scalar, Series
@@ -107,10 +107,10 @@ def per_decision_policy_gradient_loss(
     )
     weight = _products(log_ratios(log_pi_tm1, log_mu_tm1), same_episode_t, is_valid_t, truncation, self_normalized)
     gain = discount_t if same_episode_t is None else jnp.where(same_episode_t, discount_t, 0.0)
-    advantage = backward_affine(gain, weight * r_t)
+    advantage = backward_affine(gain, scaled(weight, r_t))
     if baseline_tm1 is not None:
         (baseline_tm1,) = series(baseline_tm1=baseline_tm1, is_valid_t=is_valid_t)
-        advantage = advantage - weight * baseline_tm1
+        advantage = advantage - scaled(weight, baseline_tm1)
     return policy_gradient_loss(log_pi_tm1, advantage, is_valid_t)
 
 

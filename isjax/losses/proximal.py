@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_positive, check_same_shape, series
-from isjax.losses._rows import Rows, constant_ratio, off_policy_rows, ratio
+from isjax.losses._rows import Rows, constant_ratio, cost, off_policy_rows, ratio
 from isjax.losses.policy import surrogate_loss
 from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.ratios import log_ratios
@@ -99,7 +99,7 @@ def kl_penalty_loss(
     check_same_shape(log_pi_tm1=log_pi_tm1, kl_tm1=kl_tm1)
     (kl_tm1,) = series(kl_tm1=kl_tm1, is_valid_t=is_valid_t)
     surrogate = surrogate_loss(log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t)
-    return surrogate + beta * mean_over_valid(kl_tm1, is_valid_t)
+    return surrogate + cost(beta, mean_over_valid(kl_tm1, is_valid_t))
 
 
 def adapt_beta(beta: Scalar, kl: Scalar, kl_target: Scalar) -> jax.Array:
@@ -164,4 +164,4 @@ def p3o_loss(
         kl = jnp.where(rows.possible_tm1, -rows.log_rho_tm1, 0.0)
     else:
         (kl,) = series(kl_tm1=kl_tm1, is_valid_t=is_valid_t)
-    return policy + (1.0 - share) * mean_over_valid(kl, is_valid_t)
+    return policy + cost(1.0 - share, mean_over_valid(kl, is_valid_t))

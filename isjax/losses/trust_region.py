@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax._checks import check_fraction, check_positive
+from isjax._checks import check_count, check_fraction, check_positive
 from isjax.types import Scalar, Tree
 
 
@@ -48,7 +48,7 @@ def conjugate_gradient(
     >>> conjugate_gradient(lambda x: jnp.array([2.0, 4.0]) * x, jnp.array([2.0, 2.0])).round(3)
     Array([1. , 0.5], dtype=float32)
     """
-    _check_count(iterations=iterations)
+    check_count(iterations=iterations)
     threshold = tolerance**2 * _dot(b, b)
 
     def iterate(_, carry):
@@ -126,7 +126,7 @@ def trust_region_step(
     """
     check_positive(max_kl=max_kl, shrink=shrink)
     check_fraction(shrink=shrink)
-    _check_count(iterations=iterations, backtracks=backtracks)
+    check_count(iterations=iterations, backtracks=backtracks)
     value, gradient = jax.value_and_grad(surrogate)(params)
     fisher = _fisher(kl, params, damping)
     direction = conjugate_gradient(fisher, gradient, iterations=iterations)
@@ -184,9 +184,3 @@ def _axpy(scale: Scalar, x: Tree, y: Tree) -> Tree:
 
 def _where(condition: jax.Array, x: Tree, y: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
-
-
-def _check_count(**numbers: int) -> None:
-    for name, x in numbers.items():
-        if x < 1:
-            raise ValueError(f"{name} must be at least 1, but it is {x}.")

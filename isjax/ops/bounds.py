@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from isjax._checks import check_fraction
+from isjax._checks import check_count, check_fraction
+from isjax.ops.recurrence import scaled
 from isjax.types import Scalar
 
 
@@ -11,12 +12,12 @@ def total_variation_bound(kl: Scalar) -> jax.Array:
     """Pinsker's bound on the total variation of two policies from their KL divergence: `√(KL / 2)`, at most 1.
 
     Args:
-      kl: in nats, at least 0, in either direction; any shape.
+      kl: in nats, at least 0 (what rounding put below counts as 0), in either direction; any shape.
 
     >>> total_variation_bound(jnp.array([0.02, 100.0]))
     Array([0.1, 1. ], dtype=float32)
     """
-    return jnp.minimum(jnp.sqrt(0.5 * jnp.asarray(kl)), 1.0)
+    return jnp.minimum(jnp.sqrt(0.5 * jnp.maximum(kl, 0.0)), 1.0)
 
 
 def state_drift_bound(epsilon: Scalar, t: Scalar) -> jax.Array:
@@ -58,10 +59,10 @@ def surrogate_error_bound(epsilon: Scalar, discount: Scalar, horizon: int, large
     Array(5., dtype=float32)
     """
     check_fraction(epsilon=epsilon, discount=discount)
-    if horizon < 1:
-        raise ValueError(f"horizon must be at least 1, but it is {horizon}.")
+    check_count(horizon=horizon)
     t = jnp.arange(horizon)
-    return jnp.sum(jnp.power(discount, t) * state_drift_bound(epsilon, t)) * largest_advantage
+    drift = jnp.sum(jnp.power(discount, t) * state_drift_bound(epsilon, t))
+    return scaled(drift, jnp.asarray(largest_advantage, drift.dtype))
 
 
 def trust_region_bound(epsilon: Scalar, discount: Scalar, largest_advantage: Scalar) -> jax.Array:
@@ -81,4 +82,5 @@ def trust_region_bound(epsilon: Scalar, discount: Scalar, largest_advantage: Sca
     Array([4.], dtype=float32)
     """
     check_fraction(epsilon=epsilon, discount=discount)
-    return 4.0 * jnp.square(epsilon) * discount / jnp.square(1.0 - discount) * largest_advantage
+    squared = jnp.square(epsilon)
+    return scaled(squared, 4.0 * discount / jnp.square(1.0 - discount) * largest_advantage)

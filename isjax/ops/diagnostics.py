@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from isjax._checks import check_flags, check_same_shape, precise
 from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.ops.reduction import count_valid, mean_over_valid
+from isjax.ops.weights import counted_weights, relative_to_largest
 from isjax.types import Flags, Metrics, Scalar
 
 _FACTORS = (1.01, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0, 100.0)
@@ -26,20 +27,15 @@ def effective_sample_size(
       where: true for the samples that count, the shape of `log_weights`.
 
     Returns:
-      Between 1 and the number of samples; 0 if every weight is zero or none counts.
+      Between 1 and the number of samples; 0 if every weight is zero or none counts. Infinite weights count alike,
+      and no finite one beside them; NaN among the samples gives NaN.
 
     >>> effective_sample_size(jnp.array([1000.0, 1000.0, -1000.0]))
     Array(2., dtype=float32)
     """
-    (log_weights,) = precise(log_weights=log_weights)
-    if where is not None:
-        check_same_shape(log_weights=log_weights, where=where)
-        check_flags(where=where)
-        log_weights = jnp.where(where, log_weights, -jnp.inf)
-    largest = jax.lax.stop_gradient(jnp.max(log_weights, axis, keepdims=True))
-    w = jnp.exp(log_weights - jnp.where(jnp.isneginf(largest), 0.0, largest))
+    w = jnp.exp(relative_to_largest(counted_weights(log_weights, where), axis))
     squares = jnp.sum(w * w, axis)
-    return jnp.where(squares > 0, jnp.sum(w, axis) ** 2 / jnp.where(squares > 0, squares, 1.0), 0.0)
+    return jnp.sum(w, axis) ** 2 / jnp.where(squares == 0, 1.0, squares)
 
 
 class KLEstimates(NamedTuple):
@@ -62,13 +58,16 @@ def kl_estimates(log_rho: jax.Array) -> KLEstimates:
       log_rho: any shape, `log π(a|s) − log μ(a|s)` for actions sampled from μ.
 
     Returns:
-      `KLEstimates`, each of the shape of `log_rho`; average them. k3 saturates at `exp(80)`.
+      `KLEstimates`, each of the shape of `log_rho`; average them. k3 saturates at `exp(80)`, and an infinite ratio
+      counts as that.
 
     >>> kl_estimates(jnp.array([0.5])).k2
     Array([0.125], dtype=float32)
     """
     (log_rho,) = precise(log_rho=log_rho)
-    k3 = jnp.expm1(jnp.minimum(log_rho, MAX_LOG_RATIO)) - log_rho
+    log_rho = jnp.where(jnp.isposinf(log_rho), MAX_LOG_RATIO, log_rho)
+    bounded = jnp.minimum(log_rho, MAX_LOG_RATIO)
+    k3 = jnp.expm1(bounded) - bounded
     return KLEstimates(k1=-log_rho, k2=0.5 * log_rho**2, k3=k3)
 
 
@@ -92,7 +91,8 @@ def ratio_histogram(log_rho: jax.Array, *, is_valid: Flags | None = None) -> jax
         check_flags(is_valid=is_valid)
     everything = mean_over_valid(jnp.ones_like(log_rho), is_valid)
     above = jax.vmap(lambda edge: mean_over_valid(log_rho > edge, is_valid))(jnp.log(jnp.asarray(RATIO_EDGES)))
-    return jnp.append(everything, above) - jnp.append(above, 0.0)
+    histogram = jnp.append(everything, above) - jnp.append(above, 0.0)
+    return jnp.where(jnp.any(jnp.isnan(log_rho), where=is_valid), jnp.nan, histogram)
 
 
 def ratio_diagnostics(

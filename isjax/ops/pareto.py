@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax.ops.weights import counted_weights, normalized_weights
+from isjax.ops.weights import counted_weights, normalized_weights, relative_to_largest
 from isjax.types import Flags
 
 FEWEST_IN_TAIL = 5
@@ -37,7 +37,8 @@ def pareto_k(log_weights: jax.Array, *, where: Flags | None = None) -> jax.Array
 
     Returns:
       `k̂`. Infinity if there is too little to tell: fewer than 25 samples, or fewer than 5 weights above the
-      tail's threshold. 0 where the largest weights are all equal, since such weights have no tail.
+      tail's threshold, or an infinite weight. 0 where the largest weights are all equal, since such weights have
+      no tail. NaN if one of them is.
 
     Raises:
       ValueError: `log_weights` is not `[N]`, or shapes differ.
@@ -64,10 +65,10 @@ def pareto_smoothed(log_weights: jax.Array, *, where: Flags | None = None) -> Pa
     log_weights = counted_weights(log_weights, where)
     if log_weights.ndim != 1 or len(log_weights) == 0:
         raise ValueError(f"log_weights must be [N] with N ≥ 1, but its shape is {list(log_weights.shape)}.")
-    largest = jax.lax.stop_gradient(jnp.max(log_weights))
-    log_weights = log_weights - jnp.where(jnp.isneginf(largest), 0.0, largest)
+    can_tell = jnp.isfinite(jnp.max(log_weights))
+    log_weights = relative_to_largest(log_weights, None)
     n = jnp.asarray(len(log_weights) if where is None else jnp.sum(where))
-    is_enough = (n >= 5 * FEWEST_IN_TAIL) & ~jnp.isneginf(largest)
+    is_enough = (n >= 5 * FEWEST_IN_TAIL) & can_tell
     # The tail's size depends on how many count, so it is cut out of an array of the largest size possible.
     places = _tail_size(len(log_weights))
     order = jnp.argsort(log_weights)
@@ -79,7 +80,8 @@ def pareto_smoothed(log_weights: jax.Array, *, where: Flags | None = None) -> Pa
     is_tail = (top > threshold) | ~can_fit
     k, smoothed = _smooth(top, threshold, is_tail)
     smoothed = log_weights.at[order].set(jnp.where(is_tail & can_fit, smoothed, top))
-    return ParetoSmoothed(smoothed, jnp.where(can_fit, k, jnp.where(is_enough & (size == 0), 0.0, jnp.inf)))
+    k = jnp.where(can_fit, k, jnp.where(is_enough & (size == 0), 0.0, jnp.inf))
+    return ParetoSmoothed(smoothed, jnp.where(jnp.any(jnp.isnan(log_weights)), jnp.nan, k))
 
 
 def _tail_size(n: Any) -> Any:

@@ -11,6 +11,8 @@ from isjax.types import Flags, Scalar, Series
 MAX_LOG_RATIO = 80.0
 """Where an unclipped ratio is asked for, it saturates at `exp(80) ≈ 5.5e34`: finite in float32, and so
 is its gradient."""
+LARGEST_LOG_RATIO = 1e30
+"""What infinity counts as in a sum of log-ratios: a ratio of 0 beside it still makes a product of 0."""
 
 Level: TypeAlias = Literal["step", "sequence", "geometric"]
 """Whose ratio a row takes: its own, the product over its sequence, or the geometric mean over its sequence."""
@@ -25,7 +27,7 @@ def log_ratios(log_pi_tm1: Series, log_mu_tm1: Series) -> Series:
         temperature and exploration.
 
     Returns:
-      `[T, *B]`; `−inf` where only π excludes the action.
+      `[T, *B]`; `−inf` where only π excludes the action, `inf` where only μ does.
 
     >>> log_ratios(jnp.array([-1.0, -jnp.inf]), jnp.array([-1.5, -jnp.inf]))
     Array([0.5, 0. ], dtype=float32)
@@ -74,6 +76,7 @@ def product_of_ratios(
     (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
     check_same_shape(log_rho_tm1=log_rho_tm1, same_episode_t=same_episode_t)
     check_flags(same_episode_t=same_episode_t)
+    log_rho_tm1 = jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO)
     start = jnp.zeros_like(log_rho_tm1[0])
 
     if same_episode_t is None:
@@ -121,7 +124,7 @@ def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level:
     (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
     if level == "step":
         return log_rho_tm1
-    log_level = jnp.sum(log_rho_tm1, axis=0, keepdims=True)
+    log_level = jnp.sum(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), axis=0, keepdims=True)
     if level == "geometric":
         rows = len(log_rho_tm1) if is_valid_t is None else jnp.maximum(jnp.sum(is_valid_t, axis=0, keepdims=True), 1)
         log_level = log_level / rows

@@ -13,7 +13,7 @@ def normalized_weights(log_weights: jax.Array, axis: Axis = 0, *, where: Flags |
     """`w / Σw`, finite for any finite log-weights; all zeros where every weight is zero.
 
     Args:
-      log_weights: any shape; only differences matter; `−inf` is a weight of zero.
+      log_weights: any shape; only differences matter; `−inf` is a weight of zero. Infinite weights share 1 equally.
       axis: the axis (or axes) over which samples lie; `None` for all.
       where: true for the samples that count, the shape of `log_weights`; the others weigh 0.
 
@@ -27,11 +27,9 @@ def normalized_weights(log_weights: jax.Array, axis: Axis = 0, *, where: Flags |
     >>> normalized_weights(jnp.array([5000.0, 5000.0, -5000.0]))
     Array([0.5, 0.5, 0. ], dtype=float32)
     """
-    log_weights = counted_weights(log_weights, where)
-    largest = jax.lax.stop_gradient(jnp.max(log_weights, axis, keepdims=True))
-    w = jnp.exp(log_weights - jnp.where(jnp.isneginf(largest), 0.0, largest))
+    w = jnp.exp(relative_to_largest(counted_weights(log_weights, where), axis))
     total = jnp.sum(w, axis, keepdims=True)
-    return w / jnp.where(total > 0, total, 1.0)
+    return w / jnp.where(total == 0, 1.0, total)
 
 
 def perplexity(log_weights: jax.Array, axis: Axis = 0, *, where: Flags | None = None) -> jax.Array:
@@ -48,8 +46,8 @@ def perplexity(log_weights: jax.Array, axis: Axis = 0, *, where: Flags | None = 
     Array(2., dtype=float32)
     """
     w = normalized_weights(log_weights, axis, where=where)
-    entropy = -jnp.sum(w * jnp.log(jnp.where(w > 0, w, 1.0)), axis)
-    return jnp.where(jnp.any(w > 0, axis), jnp.exp(entropy), 0.0)
+    entropy = -jnp.sum(w * jnp.log(jnp.where(w == 0, 1.0, w)), axis)
+    return jnp.where(jnp.all(w == 0, axis), 0.0, jnp.exp(entropy))
 
 
 def largest_share(log_weights: jax.Array, axis: Axis = 0, *, where: Flags | None = None) -> jax.Array:
@@ -63,7 +61,7 @@ def largest_share(log_weights: jax.Array, axis: Axis = 0, *, where: Flags | None
     >>> largest_share(jnp.array([0.0, 0.0, -jnp.inf]))
     Array(0.5, dtype=float32)
     """
-    return jnp.max(normalized_weights(log_weights, axis, where=where), axis)
+    return jnp.max(normalized_weights(log_weights, axis, where=where), axis, initial=0.0)
 
 
 def renyi_2(log_pi: jax.Array, log_mu: jax.Array, axis: Axis = -1) -> jax.Array:
@@ -153,10 +151,24 @@ def gaussian_renyi_2(mean_pi: jax.Array, std_pi: jax.Array, mean_mu: jax.Array, 
 
 def log_sum_exp(x: jax.Array, axis: Axis) -> jax.Array:
     """`log Σ exp(x)`; `−inf`, with a gradient of zero, where every term is."""
-    largest = jax.lax.stop_gradient(jnp.max(x, axis, keepdims=True))
-    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    total = jnp.sum(jnp.exp(x - largest), axis)
-    return jnp.where(total > 0, jnp.log(jnp.where(total > 0, total, 1.0)), -jnp.inf) + jnp.squeeze(largest, axis)
+    largest = _largest(x, axis)
+    total = jnp.sum(jnp.exp(relative_to_largest(x, axis)), axis)
+    return jnp.where(total == 0, -jnp.inf, jnp.log(jnp.where(total == 0, 1.0, total))) + jnp.squeeze(largest, axis)
+
+
+def relative_to_largest(log_weights: jax.Array, axis: Axis) -> jax.Array:
+    """Log-weights less the largest, which is a constant to gradients: at most 0, and `−inf` where every weight is zero.
+
+    Beside infinite weights, which count alike, all others are zero. NaN stays NaN.
+    """
+    largest = _largest(log_weights, axis)
+    of_infinity = jnp.where(jnp.isposinf(log_weights), 0.0, -jnp.inf)
+    return jnp.where(jnp.isposinf(largest), of_infinity, log_weights - jnp.where(jnp.isinf(largest), 0.0, largest))
+
+
+def _largest(x: jax.Array, axis: Axis) -> jax.Array:
+    """The largest of each, a constant to gradients; `−inf` where there is none."""
+    return jax.lax.stop_gradient(jnp.max(x, axis, keepdims=True, initial=-jnp.inf))
 
 
 def counted_weights(log_weights: jax.Array, where: Flags | None) -> jax.Array:

@@ -49,6 +49,35 @@ def test_off_policy_advantages_are_those_of_vtrace_without_their_own_ratio():
     )
 
 
+def test_an_action_impossible_under_both_policies_has_a_ratio_of_one():
+    terms, hyper = terms_of(jax.random.key(2), gap=0.5), Hyper(lambda_=0.7)
+    same = terms._replace(log_mu_tm1=terms.log_mu_tm1.at[3, 1].set(terms.log_pi_tm1[3, 1]))
+    both = same._replace(
+        log_pi_tm1=same.log_pi_tm1.at[3, 1].set(-jnp.inf), log_mu_tm1=same.log_mu_tm1.at[3, 1].set(-jnp.inf)
+    )
+    jax.tree.map(np.testing.assert_array_equal, corrected_advantage(both, hyper), corrected_advantage(same, hyper))
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_advantages_see_neither_terminal_values_nor_rows_that_do_not_count(garbage):
+    terms, hyper = terms_of(jax.random.key(3), gap=0.5), Hyper(lambda_=0.7)
+    terms = terms._replace(discount_t=terms.discount_t.at[2, 0].set(0.0))
+    spoiled = terms._replace(v_t=jnp.where(terms.discount_t == 0, garbage, terms.v_t))
+    jax.tree.map(np.testing.assert_array_equal, corrected_advantage(spoiled, hyper), corrected_advantage(terms, hyper))
+
+    valid = jnp.ones((7, 3), bool).at[4].set(False)
+    masked = terms._replace(is_valid_t=valid)
+    spoiled = masked._replace(v_tm1=jnp.where(valid, terms.v_tm1, garbage))
+    for a, b in zip(corrected_advantage(masked, hyper), corrected_advantage(spoiled, hyper), strict=True):
+        np.testing.assert_array_equal(a[valid], b[valid])
+    # What is left of a return where the rows that follow do not count ends with the value of the state reached.
+    log_rho = terms.log_pi_tm1 - terms.log_mu_tm1
+    arrays = (terms.v_tm1, terms.v_t, terms.r_t, terms.discount_t, log_rho, terms.same_episode_t)
+    whole = ops.vtrace(*arrays, is_valid_t=valid, lambda_=0.7).advantage_tm1
+    advantage = ops.clipped_ratio(log_rho, 1.0) * corrected_advantage(masked, hyper)[0]
+    np.testing.assert_allclose(advantage[valid], whole[valid], rtol=2e-5, atol=1e-5)
+
+
 def updated(updates=1, hyper=None, probe=None, **settings):
     config = dataclasses.replace(SMALL, **settings)
     learner = make_learner(config, environment=probe or Probe(3, reward="action_is_cue"))
@@ -147,7 +176,7 @@ def test_standardized_advantages_have_mean_0_and_deviation_1():
     learning = Learning(dataclasses.replace(SMALL, normalize_advantages=True), None, None)
     x = learning.standardized(jnp.array([[1.0, 2.0, 6.0]]))
     np.testing.assert_allclose([x.mean(), x.std()], [0.0, 1.0], atol=1e-6)
-    assert (learning.standardized(jnp.ones((1, 4))) == 0).all()
+    assert (learning.standardized(jnp.full((1, 1000), 0.1)) == 0).all()
 
 
 @pytest.mark.parametrize("algorithm", list(ALGORITHMS))

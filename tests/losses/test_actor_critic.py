@@ -109,6 +109,33 @@ def test_garbage_in_padding_is_inert_under_every_correction(correction, garbage)
 
 
 @CORRECTIONS
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("has_flags", [True, False])
+def test_the_values_of_terminal_states_are_inert_under_every_correction(correction, garbage, has_flags):
+    arguments, _ = impala_inputs(5, 6, 3)
+    terminal = np.zeros((6, 3), bool)
+    terminal[[2, 5, 4], [0, 1, 1]] = True
+    arguments["discount_t"] = jnp.where(terminal, 0.0, 0.9)
+    arguments["same_episode_t"] = arguments["same_episode_t"] & ~terminal
+    if not has_flags:
+        del arguments["same_episode_t"]
+    spoiled = arguments | {"v_t": jnp.where(terminal, garbage, arguments["v_t"])}
+    clean, dirty = (impala(correction)(*split(x)) for x in (arguments, spoiled))
+    assert np.isfinite(clean[0][0])
+    jax.tree.map(np.testing.assert_array_equal, clean, dirty)
+
+
+def test_a_cost_of_zero_leaves_its_part_out_whatever_it_came_to():
+    x = jnp.zeros(3)
+    for name, costs in (("entropy_tm1", {"entropy_cost": 0}), ("target_tm1", {"value_cost": 0.0})):
+        arguments = {"target_tm1": x, "entropy_tm1": x} | {name: x.at[1].set(jnp.nan)}
+        for loss in (losses.a2c_loss, losses.ppo_loss):
+            total, metrics = loss(x - 1.0, x - 1.0, x + 1.0, x, **arguments, **costs)
+            assert np.isfinite(total)
+            assert np.isnan(sum(metrics[part] for part in ("loss/value", "loss/entropy")))
+
+
+@CORRECTIONS
 @pytest.mark.parametrize("log_rho", [-1000.0, 1000.0])
 def test_every_correction_is_finite_at_extreme_ratios(correction, log_rho):
     arguments, _ = impala_inputs(6, 5, 3)

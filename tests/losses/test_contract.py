@@ -90,7 +90,7 @@ def test_only_the_learning_policy_gets_gradients(loss):
 
 
 @EACH
-@pytest.mark.parametrize("garbage", [np.nan, -np.inf, 1e30])
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
 def test_garbage_in_padding_changes_neither_value_nor_gradients(loss, garbage):
     arguments = random_arguments(2, 6, 3, spread=0.1)
     valid = np.arange(6)[:, None] < np.array([6, 4, 1])
@@ -130,6 +130,32 @@ def test_an_impossible_action_gets_no_gradient_and_spoils_no_other(loss, log_mu)
     assert all(np.all(np.isfinite(x)) for x in result)
     assert result[0][2, 1] == 0.0
     assert np.any(result[0][:, 0] != 0.0)
+
+
+@EACH
+def test_an_action_that_only_the_old_policy_excludes_spoils_nothing(loss):
+    log_pi, mu, advantage = random_arguments(12, 6, 3)
+    log_pi[1, 1] = mu[2, 1] = -np.inf
+    value, result = compiled(loss)(log_pi, mu, advantage)
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(x)) for x in result)
+    if loss not in (LOSSES["p3o"], LOSSES["ppo decoupled"]):  # These see the logarithm itself.
+        mu[2, 1] = -1e6
+        jax.tree.map(np.testing.assert_array_equal, (value, result), compiled(loss)(log_pi, mu, advantage))
+
+
+@pytest.mark.parametrize("loss", [x for name, x in LOSSES.items() if name != "kl penalty"])
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("log_mu", [-np.inf, -1.0])
+def test_the_advantage_of_an_impossible_action_does_not_count(loss, garbage, log_mu):
+    log_pi, mu, advantage = random_arguments(13, 6, 3)
+    # In the last row, where a reward counts for no earlier one but through the ratio.
+    log_pi[5, 1], mu[5, 1], advantage[5, 1] = -np.inf, log_mu, 0.0
+    clean = compiled(loss)(log_pi, mu, advantage)
+    advantage[5, 1] = garbage
+    if log_mu == -np.inf and loss in (LOSSES["per-decision"], LOSSES["per-decision self-normalized"]):
+        return  # A reward that came nevertheless, with a ratio of one.
+    jax.tree.map(np.testing.assert_array_equal, clean, compiled(loss)(log_pi, mu, advantage))
 
 
 @pytest.mark.parametrize("name", ["per-step", "surrogate", "ppo", "truncated step", "cispo", "topr"])

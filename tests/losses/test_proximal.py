@@ -191,3 +191,9 @@ def test_p3o_pulls_towards_the_policy_that_acted_when_one_ratio_dominates():
     log_pi = log_mu.at[0].add(30.0)
     gradient = jax.grad(losses.p3o_loss)(log_pi, log_mu, jnp.zeros(100))
     np.testing.assert_allclose(gradient, np.full(100, -0.99 / 100), rtol=1e-4)
+
+
+def test_a_penalty_of_zero_ignores_an_infinite_divergence():
+    x = jnp.zeros(2)
+    assert losses.kl_penalty_loss(x, x, x + 1.0, jnp.array([0.5, jnp.inf]), beta=0.0) == -1.0
+    assert losses.p3o_loss(x, x, x + 1.0, kl_tm1=jnp.array([0.5, jnp.inf])) == 0.0

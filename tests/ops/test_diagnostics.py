@@ -214,3 +214,70 @@ def test_the_empty_batch_is_finite():
 def test_ratio_diagnostics_name_shapes_that_differ():
     with pytest.raises(ValueError, match=r"log_rho \[3\], is_valid \[2\]"):
         ops.ratio_diagnostics(jnp.zeros(3), is_valid=jnp.ones(2, bool))
+
+
+INFINITE = {
+    "one is infinite": ([0.0, np.inf, -1.0, -np.inf], 1.0),
+    "two are infinite": ([np.inf, 0.0, np.inf, -np.inf], 2.0),
+    "one is zero": ([0.0, 0.0, 0.0, -np.inf], 3.0),
+    "all are zero": ([-np.inf] * 4, 0.0),
+    "one is unknown": ([0.0, np.nan, 0.0, np.inf], np.nan),
+}
+
+
+@pytest.mark.parametrize(("log_weights", "expected"), INFINITE.values(), ids=list(INFINITE))
+def test_samples_of_infinite_zero_and_unknown_weight(log_weights, expected):
+    log_weights = jnp.array(log_weights)
+    with np.errstate(divide="ignore"):
+        share = np.float64(1.0) / expected if expected else 0.0
+    padded = jnp.append(log_weights, jnp.nan), jnp.array([True] * 4 + [False])
+    for x, where in ((log_weights, None), padded):
+        np.testing.assert_allclose(ops.effective_sample_size(x, where=where), expected)
+        np.testing.assert_allclose(ops.perplexity(x, where=where), expected, rtol=1e-6)
+        np.testing.assert_allclose(ops.largest_share(x, where=where), share)
+        np.testing.assert_allclose(ops.ratio_diagnostics(x, is_valid=where)["ess_fraction"], expected / 4)
+    gradient = jax.grad(lambda x: ops.effective_sample_size(x))(log_weights)
+    assert np.isnan(expected) or np.all(np.isfinite(gradient))
+
+
+def test_no_samples_are_worth_nothing():
+    nothing = jnp.zeros((0, 2))
+    for measure in (ops.effective_sample_size, ops.perplexity, ops.largest_share):
+        np.testing.assert_array_equal(measure(nothing), [0.0, 0.0])
+
+
+def test_an_unknown_ratio_is_in_no_bin_and_in_no_tail():
+    x = jnp.append(jnp.zeros(30), jnp.nan)
+    assert np.all(np.isnan(ops.ratio_histogram(x)))
+    assert np.isnan(ops.pareto_k(x))
+    known = jnp.arange(31) < 30
+    assert ops.ratio_histogram(x, is_valid=known).sum() == pytest.approx(1.0)
+    assert ops.pareto_k(x, where=known) == 0.0
+
+
+def test_an_infinite_weight_leaves_no_tail_to_believe():
+    x = np.random.default_rng(0).normal(size=100)
+    assert ops.pareto_k(jnp.append(jnp.asarray(x), jnp.inf)) == np.inf
+    smoothed = ops.pareto_smoothed(jnp.array([0.0, jnp.inf]))
+    np.testing.assert_array_equal(smoothed.log_weights, [-np.inf, 0.0])
+
+
+def test_infinite_ratios_of_both_signs_make_no_nan():
+    x = jnp.array([0.0, jnp.inf, -jnp.inf])
+    kl = ops.kl_estimates(x)
+    np.testing.assert_array_equal(kl.k1, [0.0, -80.0, np.inf])
+    assert kl.k3[1] > 1e34
+    assert not any(np.isnan(y) for y in ops.ratio_diagnostics(x).values())
+    assert ops.kl_estimates(jnp.array([1e36])).k3 >= 0.0
+
+
+def test_a_ratio_of_zero_beside_an_infinite_one_makes_a_product_of_zero():
+    x = jnp.array([1.0, jnp.inf, -jnp.inf, 1.0])
+    np.testing.assert_array_equal(ops.product_of_ratios(x)[2:], [-np.inf, -np.inf])
+    np.testing.assert_array_equal(ops.ratio_levels(x, level="sequence"), [-np.inf] * 4)
+    np.testing.assert_array_equal(ops.ratio_levels(x, level="geometric"), [-np.inf] * 4)
+
+
+def test_a_second_moment_that_is_unknown_or_infinite_is_not_zero():
+    assert np.isnan(ops.renyi_2_estimate(jnp.array([0.0, jnp.nan])))
+    assert ops.renyi_2_estimate(jnp.array([0.0, jnp.inf])) == np.inf
