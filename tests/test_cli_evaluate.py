@@ -173,7 +173,7 @@ def test_without_a_model_there_is_no_doubly_robust_estimate(tmp_path, capsys):
     assert not set(chosen_estimators((), has_model=False)) & set(WITH_MODEL)
     path = write(tmp_path / "log.csv", leave_out=("q", "v"))
     said = said_about(capsys, path, "--discount", "1", "--estimators", "magic")
-    assert said == "--estimators may include magic only for a log with columns q and v."
+    assert said == "--estimators must do without a model for a log without q and v, but magic needs one."
 
 
 @pytest.mark.parametrize("argv", [["a", "b"], ["a,b"]])

@@ -102,7 +102,7 @@ def episodes(log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: Fla
         raise ValueError(f"discount must be a scalar, but its shape is {list(jnp.shape(discount))}.")
     check_fraction(discount=discount)
     if isinstance(discount, float) and discount < 1 and log_rho_tm1.dtype.type(discount) == 1:
-        rule = "discount must be 1, or far enough from it for float32 (jax.enable_x64(True) computes in float64)"
+        rule = "discount must be 1, or far enough from it for float32 (jax_enable_x64 gives float64)"
         raise ValueError(f"{rule}, but it is {discount!r}.")
     return Episodes(log_rho_tm1, r_t, jnp.ones_like(r_t, bool) if is_valid_t is None else jnp.asarray(is_valid_t))
 

@@ -187,7 +187,7 @@ def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, 
         if name not in ESTIMATORS:
             raise ValueError(f"estimators must be among {', '.join(ESTIMATORS)}, but one is {name!r}.")
         if name not in applicable:
-            raise ValueError(f"estimators may include {name} only for a log with columns q and v.")
+            raise ValueError(f"estimators must do without a model for a log without q and v, but {name} needs one.")
     return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if ESTIMATORS[name].is_consistent)
 
 

@@ -40,7 +40,7 @@ def read_log(path: str | Path, *, densities: bool = False) -> LoggedEpisodes:
       densities: whether `log_pi` and `log_mu` are log-densities of continuous actions, which may be positive.
 
     Returns:
-      The episodes, in the order of their numbers; in float64 if `jax.enable_x64` is set, else in float32.
+      The episodes, in the order of their numbers; in float64 if `jax_enable_x64` is set, else in float32.
 
     Raises:
       ValueError: the log is not as described, in one line that names column and row; rows count from 1, and
@@ -226,7 +226,7 @@ def _check_logarithms(name: str, x: np.ndarray, densities: bool) -> None:
 
 def _check_size(name: str, x: np.ndarray) -> None:
     """Raises `ValueError` for numbers that float32 cannot hold."""
-    rule = f"must lie between {SMALLEST:g} and {LARGEST:g} in size for float32 (jax.enable_x64(True) allows more)"
+    rule = f"must lie between {SMALLEST:g} and {LARGEST:g} in size for float32 (jax_enable_x64 allows more)"
     _refuse(name, x, np.abs(x) > LARGEST, rule)
     size = np.abs(x)
     if 0 < size.max() < SMALLEST:

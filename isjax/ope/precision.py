@@ -1,22 +1,21 @@
 """Logs in float64, with rewards brought to a size of about 1: neither small nor large ones are lost."""
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import experimental
 
 from isjax.types import LoggedEpisodes
 
 
 def in_float64() -> contextlib.AbstractContextManager[None]:
     """Within it JAX computes in float64, in this thread alone."""
-    enable: Callable[[bool], Any] | None = getattr(jax, "enable_x64", None)
-    if enable is None:  # before JAX 0.8
-        from jax.experimental import enable_x64 as enable
-    return enable(True)
+    if hasattr(jax, "enable_x64"):
+        return jax.enable_x64(True)
+    return experimental.enable_x64(True)  # type: ignore[attr-defined]  # before JAX 0.8
 
 
 def rescaled(log: LoggedEpisodes) -> tuple[LoggedEpisodes, int]:

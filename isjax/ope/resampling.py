@@ -60,9 +60,9 @@ class Sample(NamedTuple):
     discount: float
     estimate: Estimate
     """What the estimator made of the log."""
-    v_tm1: np.ndarray | None = None
-    """`[T, N]`, zero past the end."""
-    q_tm1: np.ndarray | None = None
+    v_tm1: np.ndarray
+    """`[T, N]`, zero past the end, and everywhere if there is no model."""
+    q_tm1: np.ndarray
 
 
 Resampling = Callable[[Sample], list[Part]]
@@ -115,7 +115,7 @@ def resampled_values(
     log = _checked(episodes, discount)
     exact = Log(*(np.asarray(x, x.dtype if x.dtype == bool else np.float64) for x in log))  # type: ignore[arg-type]
     model = [
-        None if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
+        np.zeros(exact.r_t.shape) if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
         for x in (episodes.v_tm1, episodes.q_tm1)
     ]
     with in_float64():

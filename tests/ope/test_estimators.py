@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isjax import ope
+from isjax.ope.precision import in_float64
 from tests import oracles_ope as oracle
 
 PLAIN = ("ordinary_is", "truncated_is", "per_decision_is", "discounting_aware_is")
@@ -209,7 +210,7 @@ def test_a_discount_that_float32_rounds_to_one_is_refused():
     x = jnp.zeros((3, 1))
     with pytest.raises(ValueError, match=r"discount must be 1, or far enough from it for float32 .* 0.999999999"):
         ope.ordinary_is(x, x, 0.999999999)
-    with jax.enable_x64(True):
+    with in_float64():
         wide = jnp.ones((1000, 1), jnp.float64)
         estimate = ope.ordinary_is(0.0 * wide, wide, 0.999999999)
     np.testing.assert_allclose(estimate.value, 1000.0 - 1000.0 * 999.0 / 2.0 * 1e-9, rtol=1e-12)

@@ -6,7 +6,6 @@ import struct
 import zipfile
 from decimal import Decimal
 
-import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isjax.ope import logs, read_log
+from isjax.ope.precision import in_float64
 
 GOOD = {
     "episode": [4, 4, 4, 2, 2],
@@ -222,7 +222,7 @@ def test_rewards_that_float32_cannot_hold_are_refused_there_and_read_in_float64(
     path = write(tmp_path / f"log{suffix}", good(reward=size * np.array(GOOD["reward"])))
     with pytest.raises(ValueError, match=r"column reward must lie between 1e-30 and 1e\+38 in size for float32"):
         read_log(path)
-    with jax.enable_x64(True):
+    with in_float64():
         log = read_log(path)
     assert log.r_t.dtype == np.float64
     np.testing.assert_allclose(np.asarray(log.r_t).T[0, :2], size * np.array(GOOD["reward"][3:]), rtol=1e-15)
