@@ -53,6 +53,8 @@ class Adapter(NamedTuple):
     """Whether `step` uses `fresh`; otherwise the environment draws a reset of its own on every step."""
     encode: Callable[[Tree], jax.Array]
     """A batch of observations `[N, ...]` to float32 features for the network."""
+    structure: Callable[[Tree], Tree]
+    """The same batch for a network that takes structure: without its mask, floats as float32, the rest as it is."""
     legal: Callable[[Tree], jax.Array | None]
     """Of the same batch, `[N, A]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
@@ -172,6 +174,7 @@ def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", 
         step=step,
         takes_fresh=takes_fresh,
         encode=functools.partial(_encode, *_integer_range(environment.observation_space(params))),
+        structure=lambda observation: jax.tree.map(_as_float32, _split_mask(observation)[0]),
         legal=lambda observation: _split_mask(observation)[1],
         actions=actions,
         max_steps=None if limit is None else int(limit),
@@ -252,6 +255,10 @@ def _encode(low: int, count: float, observation: Tree) -> jax.Array:
     if count > MAX_ONE_HOT:
         return x.astype(jnp.float32)
     return one_hot(x - low, int(count)).reshape(x.shape[0], -1).astype(jnp.float32)
+
+
+def _as_float32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _integer_range(space: Any) -> tuple[int, float]:
