@@ -19,7 +19,7 @@ from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.replay import Replay, joined
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
-from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol
+from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol, torsos
 from isjax.types import Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
 _NETWORK = ("network", "torso", "channels", "activation", "layer_norm", "heads")
@@ -124,6 +124,7 @@ def make_agent(
 
 def default_network(config: Config, adapter: Adapter) -> Network | RecurrentNetwork:
     """The flax module that `config` describes."""
+    _check_torso(config.network, adapter)
     shape: dict[str, Any] = {
         "num_params": adapter.actions.num_params,
         "is_gaussian": isinstance(adapter.actions, Gaussian),
@@ -133,6 +134,13 @@ def default_network(config: Config, adapter: Adapter) -> Network | RecurrentNetw
         return cast(Network, ActorCritic(**shape, towers=config.towers))
     shape |= {name: getattr(config, name) for name in _MEMORY}
     return cast(RecurrentNetwork, RecurrentActorCritic(**shape))
+
+
+def _check_torso(network: str, adapter: Adapter) -> None:
+    torso = torsos.get(network)
+    if not torso.takes_structure:
+        features = jax.eval_shape(lambda key: adapter.encode(jax.vmap(adapter.reset)(key[None])[0]), jax.random.key(0))
+        torso.check_observation(features.shape[1:])
 
 
 class _Program(NamedTuple):

@@ -20,11 +20,22 @@ class Torso(nn.Module):
     The tree is without `action_mask`. Its floating arrays are float32, all others stay as the environment has them:
     integers for embeddings, images in their own range.
     """
+    least_image: ClassVar[int] = 0
+    """Height and width that images `[height, width, channels]` need; 0 where observations may be anything."""
 
     widths: tuple[int, ...] = (64,)
     channels: int = 16
     activation: Activation = "tanh"
     layer_norm: bool = False
+
+    @classmethod
+    def check_observation(cls, shape: tuple[int, ...]) -> None:
+        """Raises `ValueError` unless the torso takes observations of this shape."""
+        if cls.least_image and (len(shape) != 3 or min(shape[:2]) < cls.least_image):
+            raise ValueError(
+                f"network must suit the observation: {cls.__name__} takes images [height, width, channels] of at least "
+                f"{cls.least_image} × {cls.least_image}, but the observation is {list(shape)}."
+            )
 
     def activate(self, x: jax.Array) -> jax.Array:
         """The nonlinearity that was asked for."""
@@ -73,13 +84,13 @@ class Residual(Mlp):
 class Convolution(Torso):
     """A 3×3 convolution before dense layers, as Young & Tian (2019) have it for MinAtar."""
 
+    least_image: ClassVar[int] = 3
     as_product: ClassVar[bool] = False
     """Whether the convolution is computed as a product of matrices."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """`[N, height, width, channels]` → `[N, W]`."""
-        check_image(self, observation, 3)
         if self.as_product:
             conv: nn.Module = PatchConvolution(self.channels, (3, 3), name="conv")
         else:
@@ -101,13 +112,13 @@ class Nature(Torso):
     With `channels=16` they have 32, 64 and 64 channels. The paper has relu and one dense layer of 512.
     """
 
+    least_image: ClassVar[int] = 36
     layers: ClassVar[tuple[tuple[int, int, int], ...]] = ((2, 8, 4), (4, 4, 2), (4, 3, 1))
     """Multiple of `channels`, size of the kernel, and stride, each."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """`[N, height, width, channels]` → `[N, W]`."""
-        check_image(self, observation, 36)
         x = observation
         for i, (multiple, size, stride) in enumerate(self.layers):
             features, sizes, strides = multiple * self.channels, (size, size), (stride, stride)
@@ -123,13 +134,13 @@ class Impala(Torso):
     With `channels=16` its sections have 16, 32 and 32 channels. The paper has relu and one dense layer of 256.
     """
 
+    least_image: ClassVar[int] = 1
     multiples: ClassVar[tuple[int, ...]] = (1, 2, 2)
     """A section each, of so many times `channels`."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """`[N, height, width, channels]` → `[N, W]`."""
-        check_image(self, observation, 1)
         x = observation
         for i, multiple in enumerate(self.multiples):
             x = self._conv(multiple, f"section_{i}")(x)
@@ -150,13 +161,3 @@ class Impala(Torso):
 def make_torso(network: str, *, name: str, **settings: Any) -> Torso:
     """The module of that name, to be known as `name` among the parameters."""
     return torsos.get(network)(**settings, name=name)
-
-
-def check_image(torso: Torso, observation: jax.Array, least: int) -> None:
-    """Raises unless observations are images of at least `least` × `least`."""
-    shape = observation.shape[1:]
-    if len(shape) != 3 or min(shape[:2]) < least:
-        raise ValueError(
-            f"network must suit the observation: {type(torso).__name__} takes images [height, width, channels] of at "
-            f"least {least} × {least}, but the observation is {list(shape)}."
-        )
