@@ -1,5 +1,6 @@
 """A network of one's own is a class in one new file; names that are not known are answered with those that are."""
 
+import dataclasses
 import sys
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import pytest
 
 from isjax import networks
 from isjax.cli import main
-from isjax.learner import Config, make_learner
+from isjax.learner import Config, Hyper, make_learner
 from isjax.networks.registry import Registry
 from isjax.run.store import Plan, read_json
 from tests.learner.probes import Probe
@@ -88,6 +89,16 @@ def test_a_run_with_a_network_of_ones_own_is_found_again_by_its_name(own, tmp_pa
     assert "is finished" in capsys.readouterr().out
 
 
+def test_a_run_begun_before_a_setting_was_there_is_one_with_its_default():
+    plan = Plan(config=SMALL, hyper=Hyper())
+    saved = plan.as_json()
+    for younger in ("memory_window", "heads", "layer_norm"):
+        del saved["config"][younger]
+    assert plan.difference(saved) is None
+    changed = Plan(config=dataclasses.replace(SMALL, layer_norm=True), hyper=Hyper())
+    assert changed.difference(saved) == ("layer_norm", False, True)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -121,7 +132,14 @@ def test_a_torso_for_images_refuses_other_observations_before_anything_is_traine
 def test_help_names_everything_that_may_be_asked_for(capsys):
     assert main(["train", "--help"]) == 0
     words = set(capsys.readouterr().out.replace(",", " ").replace("(", " ").replace(".", " ").split())
-    assert {name for registry in REGISTRIES for name in registry.names} <= words
+    known = {
+        name: registry.get(name).__module__
+        for registry in REGISTRIES
+        for name in registry.names
+        if name not in registry.besides
+    }
+    assert {name for name, module in known.items() if module.startswith("isjax.")} <= words
+    assert "none" in words
 
 
 def test_a_name_belongs_to_one_class_and_a_class_to_its_kind():
