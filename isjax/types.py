@@ -125,7 +125,11 @@ class LoggedEpisodes(NamedTuple):
 
 
 class Network(Protocol):
-    """A pair of pure functions; a flax module is one, and so is any NamedTuple of two functions."""
+    """A pair of pure functions; a flax module is one, and so is any NamedTuple of two functions.
+
+    Observations come as one float32 array, unless the network has an attribute `takes_structure` that is true: then
+    as the environment's own tree, without `action_mask`, its floating arrays float32 and all others as they are.
+    """
 
     def init(self, key: Key, observation: Tree, /) -> Tree:
         """Parameters, from a batch of observations `[N, ...]`."""
@@ -145,17 +149,18 @@ class RecurrentNetwork(Protocol):
         """An empty memory `[batch, ...]`, all zeros."""
         ...
 
-    def init(self, key: Key, observation: Tree, memory: Tree, is_first: Flags, /) -> Tree:
+    def init(self, key: Key, observation: Tree, memory: Tree, is_first: Flags, needed: jax.Array, /) -> Tree:
         """Parameters, from arguments as `apply` gets them."""
         ...
 
     def apply(
-        self, params: Tree, observation: Tree, memory: Tree, is_first: Flags, /
+        self, params: Tree, observation: Tree, memory: Tree, is_first: Flags, needed: jax.Array, /
     ) -> tuple[jax.Array, jax.Array, Tree]:
-        """`(policy [T, B, P], value [T, B], memories [T, B, ...])` of observations `[T, B, ...]`.
+        """`(policy [T, B, P], value [T, B], memories [K, B, ...])` of observations `[T, B, ...]`.
 
-        `memory` `[B, ...]` is what row 0 starts with, `memories[t]` what row `t + 1` does; a row where `is_first`
-        is true starts with an empty one.
+        `memory` `[B, ...]` is what time step 0 starts with; a time step where `is_first` is true starts with an empty
+        one. `needed` `[K, B]` int32 says which memories are asked for: `memories[k, b]` is what time step
+        `needed[k, b]` of stream b leaves behind, before any ending. They are few, so that a memory may be large.
         """
         ...
 

@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "losses": GROUND | {"ops"},
     "ope": GROUND | {"ops", "stats"},
     "compat": GROUND | {"ops"},
-    "learner": GROUND | {"losses", "ops"},
+    "networks": GROUND,
+    "learner": GROUND | {"losses", "networks", "ops"},
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "losses", "ope", "ops", "population", "stats"},
     "cli": GROUND | {"isjax", "signals", "learner", "losses", "ope", "ops", "population", "run", "stats"},
@@ -42,6 +43,7 @@ MAY_IMPORT = {
 JAX_ALONE = {"jax", "numpy"}
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
     "ope": JAX_ALONE | {"pandas", "pyarrow"},
+    "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "gymnax", "optax", "rlax"},
     "run": JAX_ALONE | {"matplotlib", "orbax", "pandas", "plotly", "pyarrow", "rich", "tensorboardX", "tyro", "wandb"},
     "cli": JAX_ALONE | {"pandas", "pyarrow", "rich", "tyro"},

@@ -184,7 +184,10 @@ def test_settings_of_several_environments_start_from_their_own_defaults(tmp_path
         ("--vary learning_rate=-1", "--learning-rate must be at least 0, but it is -1.0."),
         ("--vary num_envs=2,x", "--num-envs must be a whole number, but it is 'x'."),
         ("--vary num_envs=0", "--num-envs must be at least 1, but it is 0."),
-        ("--vary network=mlp,cnn", "--network must be one of mlp, conv, but it is 'cnn'."),
+        (
+            "--vary network=mlp,foo",
+            "--network must be one of mlp, residual, conv, patches, nature, impala, but it is 'foo'.",
+        ),
         ("--vary torso=8 --vary torso=4", "--vary must name each field once, but torso is there twice."),
         ("--draw num_envs=log:1:9", "--draw cannot take --num-envs: every value of it is a program of its own"),
         ("--draw discount=log:0:1", "--draw must be NAME=uniform:LOW:HIGH, or NAME=log:LOW:HIGH with LOW above 0"),

@@ -38,11 +38,10 @@ class Agent(NamedTuple):
 
     def init(self, key: Key, observation: Tree) -> Tree:
         """Parameters, from observations `[B, ...]`."""
-        features = self.adapter.encode(observation)
+        features = self._features(None, observation)
         if not self.has_memory:
             return self.network.init(key, features)
-        batch = features.shape[0]
-        return self.network.init(key, features[None], self.memory(batch), jnp.zeros((1, batch), bool))
+        return self.network.init(key, *self._one_step(features, self.memory(_batch(features))))
 
     def step(
         self, params: Tree, moments: Moments | None, observation: Tree, memory: Tree
@@ -50,8 +49,7 @@ class Agent(NamedTuple):
         """`(policy [B, P], value [B], memory)` for observations `[B, ...]`."""
         features = self._features(moments, observation)
         if self.has_memory:
-            go_on = jnp.zeros((1, features.shape[0]), bool)
-            policy, value, memories = self.network.apply(params, features[None], memory, go_on)
+            policy, value, memories = self.network.apply(params, *self._one_step(features, memory))
             policy, value, memory = policy[0], value[0], jax.tree.map(lambda x: x[0], memories)
         else:
             policy, value = self.network.apply(params, features)
@@ -78,26 +76,37 @@ class Agent(NamedTuple):
         is_first = jnp.concatenate([jnp.zeros((1, envs), bool), ended])
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.observation_tm1)
         features = self._features(moments, flat)
-        features = features.reshape(rows + 1, envs, *features.shape[1:])
+        features = jax.tree.map(lambda x: x.reshape(rows + 1, envs, *x.shape[1:]), features)
         memory = jax.tree.map(lambda x: x[0], unroll.memory)
-        policy, value, memories = self.network.apply(params, features, memory, is_first)
-        policy = self._legal(flat, policy.reshape(-1, policy.shape[-1])).reshape(policy.shape)
         # A final observation is seen with the memory that the row before it left.
         slots = jax.tree.leaves(unroll.cut_observation)[0].shape[0]
         fills = unroll.truncated_t[None] & (unroll.cut_slot_t[None] == jnp.arange(slots)[:, None, None])
         row = jnp.argmax(fills, axis=1)
-        before = jax.tree.map(lambda x: x[row, jnp.arange(envs)].reshape(-1, *x.shape[2:]), memories)
+        policy, value, memories = self.network.apply(params, features, memory, is_first, row)
+        policy = self._legal(flat, policy.reshape(-1, policy.shape[-1])).reshape(policy.shape)
+        before = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memories)
         cut = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.cut_observation)
         v_cut = self.step(params, moments, cut, before)[1].reshape(slots, envs)
         return Seen(policy[:rows], value[:rows], _reached(unroll, value[1:], v_cut))
 
-    def _features(self, moments: Moments | None, observation: Tree) -> jax.Array:
+    def _one_step(self, features: Tree, memory: Tree) -> tuple[Tree, Tree, jax.Array, jax.Array]:
+        """What a network with a memory gets for features `[B, ...]` of one time step that starts no episode."""
+        shape = (1, _batch(features))
+        return jax.tree.map(lambda x: x[None], features), memory, jnp.zeros(shape, bool), jnp.zeros(shape, jnp.int32)
+
+    def _features(self, moments: Moments | None, observation: Tree) -> Tree:
+        if getattr(self.network, "takes_structure", False):
+            return self.adapter.structure(observation)
         features = self.adapter.encode(observation)
         return features if moments is None else moments.standardize(features)
 
     def _legal(self, observation: Tree, policy: jax.Array) -> jax.Array:
         legal = self.adapter.legal(observation)
         return policy if legal is None else jnp.where(legal.astype(bool), policy, -jnp.inf)
+
+
+def _batch(features: Tree) -> int:
+    return jax.tree.leaves(features)[0].shape[0]
 
 
 def _reached(unroll: Unroll, v_next: jax.Array, v_cut: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax.errors import FieldError
+from isjax.networks import heads, memories, torsos
 
 _COUNTS = (
     "steps",
@@ -21,6 +22,7 @@ _COUNTS = (
     "minibatches",
     "replay_size",
     "channels",
+    "memory_window",
     "evaluation_episodes",
 )
 _FRACTIONS = ("discount", "lambda_", "learning_rate_end")
@@ -81,18 +83,25 @@ class Config:
     """Leave out rows where KL(π‖μ) exceeds replay_max_kl."""
     burn_in: int = 0
     """First rows of a replayed unroll that only bring a memory up to date."""
-    network: Literal["mlp", "conv"] = "mlp"
-    """Torso: dense layers on the flat observation, or a 3×3 convolution before them."""
-    memory: Literal["none", "gru", "lstm"] = "none"
-    """Recurrent cell between torso and heads, as wide as the last layer of the torso."""
+    network: str = "mlp"
+    """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), patches (conv
+    as a product of matrices), nature or impala (deep, for large images), or MODULE:NAME of a registered one."""
+    memory: str = "none"
+    """Between torso and heads, as wide as the last layer of the torso: none, gru, lstm, attention, or MODULE:NAME."""
+    memory_window: int = 32
+    """Time steps that memory attention looks back."""
+    heads: str = "linear"
+    """What gives policy and value: linear, or MODULE:NAME."""
     towers: Literal["shared", "separate"] = "shared"
     """Whether policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)
     """Widths of the dense layers."""
     channels: int = 16
-    """Output channels of the convolution, if there is one."""
+    """Output channels of the first convolution, if there is one; deeper ones have multiples of it."""
     activation: Literal["tanh", "relu"] = "tanh"
     """Nonlinearity of the torso."""
+    layer_norm: bool = False
+    """Normalize each layer of the torso before its nonlinearity."""
     optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
     """Preconditioner of the gradient, after clipping by global norm."""
     box_actions: Literal["tanh", "clip"] = "tanh"
@@ -124,6 +133,9 @@ class Config:
             self.burn_in,
             f"less than {{unroll_length}}, which is {self.unroll_length}",
         )
+        torsos.check(self.network)
+        memories.check(self.memory)
+        heads.check(self.heads)
         _require(
             self.memory == "none" or self.towers == "shared",
             "towers",

@@ -55,6 +55,8 @@ class Adapter(NamedTuple):
     """Whether `step` uses `fresh`; otherwise the environment draws a reset of its own on every step."""
     encode: Callable[[Tree], jax.Array]
     """A batch of observations `[N, ...]` to float32 features for the network."""
+    structure: Callable[[Tree], Tree]
+    """The same batch for a network that takes structure: without its mask, floats as float32, the rest as it is."""
     legal: Callable[[Tree], jax.Array | None]
     """Of the same batch, `[N, A]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
@@ -192,6 +194,7 @@ def adapt(environment: Any, params: Any = None, *, box_actions: Literal["tanh", 
         step=functools.partial(_step, step, takes_fresh, reference),
         takes_fresh=takes_fresh,
         encode=encoder(environment.observation_space(params), observation),
+        structure=lambda observation: jax.tree.map(_as_float32, split_mask(observation)[0]),
         legal=lambda observation: split_mask(observation)[1],
         actions=actions,
         max_steps=limit,
@@ -288,6 +291,10 @@ def _action_distribution(space: Any, box_actions: Literal["tanh", "clip"]) -> Ac
     if np.all(np.isneginf(low) & np.isposinf(high)):
         return Gaussian(shape, None, None, into=box_actions)
     return Gaussian(shape, tuple(low.tolist()), tuple(high.tolist()), into=box_actions)
+
+
+def _as_float32(x: jax.Array) -> jax.Array:
+    return x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def _where(condition: jax.Array, yes: Tree, no: Tree) -> Tree:

@@ -16,13 +16,16 @@ from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
-from isjax.learner.networks import ActorCritic, RecurrentActorCritic
 from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
+from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol, torsos
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
+
+_NETWORK = ("network", "torso", "channels", "activation", "layer_norm", "heads")
+_MEMORY = ("memory", "memory_window")
 
 
 @flax.struct.dataclass
@@ -120,19 +123,33 @@ def make_agent(
     if environment is None:
         environment, environment_params = make_environment(config.env, config.env_params)
     adapter = adapt(environment, environment_params, box_actions=config.box_actions)
-    return Agent(adapter, network or default_network(config, adapter))
+    network = as_present_protocol(network) if network else default_network(config, adapter)
+    if config.normalize_observations and getattr(network, "takes_structure", False):
+        raise ValueError(
+            "normalize_observations must be off where the network takes structured observations, but it is on."
+        )
+    return Agent(adapter, network)
 
 
 def default_network(config: Config, adapter: Adapter) -> Network | RecurrentNetwork:
     """The flax module that `config` describes."""
+    _check_torso(config.network, adapter)
     shape: dict[str, Any] = {
         "num_params": adapter.actions.num_params,
         "is_gaussian": isinstance(adapter.actions, Gaussian),
-        **{name: getattr(config, name) for name in ("network", "torso", "channels", "activation")},
+        **{name: getattr(config, name) for name in _NETWORK},
     }
     if config.memory == "none":
         return cast(Network, ActorCritic(**shape, towers=config.towers))
-    return cast(RecurrentNetwork, RecurrentActorCritic(**shape, memory=config.memory))
+    shape |= {name: getattr(config, name) for name in _MEMORY}
+    return cast(RecurrentNetwork, RecurrentActorCritic(**shape))
+
+
+def _check_torso(network: str, adapter: Adapter) -> None:
+    torso = torsos.get(network)
+    if not torso.takes_structure:
+        features = jax.eval_shape(lambda key: adapter.encode(jax.vmap(adapter.reset)(key[None])[0]), jax.random.key(0))
+        torso.check_observation(features.shape[1:])
 
 
 class _Program(NamedTuple):

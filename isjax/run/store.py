@@ -104,6 +104,9 @@ class Plan:
     def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
         """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
         here, there = _flat(self.as_json()), _flat({name: saved.get(name) for name in self.as_json()})
+        # A setting that is younger than the saved plan had its default there.
+        defaults = json.loads(json.dumps(vars(Config()) | vars(Hyper())))
+        there = {name: x for name, x in defaults.items() if name in here} | there
         for name in here | there:
             if here.get(name) != there.get(name):
                 return name, there.get(name), here.get(name)

@@ -1,0 +1,70 @@
+"""Heads: from features to the policy's parameters and a value."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer, normal, zeros
+
+from isjax.networks.registry import Registry
+
+_POLICY_SCALE = 0.01
+
+
+class Heads(nn.Module):
+    """What all heads derive from.
+
+    `num_params` is P, the number of actions or, where `is_gaussian`, twice the dimension of a Box action: means, then
+    log standard deviations.
+    """
+
+    num_params: int
+    is_gaussian: bool
+
+    def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """`(policy [..., P], value [...])` of features `[..., W]`; `x_value` has the value's own, if it has its own."""
+        raise NotImplementedError
+
+
+heads = Registry("heads", Heads)
+
+
+@heads.register("linear")
+class Linear(Heads):
+    """A linear layer each. For Box actions log standard deviations are parameters, the same in every state."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `Heads`."""
+        outputs = self.num_params // 2 if self.is_gaussian else self.num_params
+        if x_value is None:
+            # Both heads in one product: policy columns first, the value last.
+            joint = nn.Dense(outputs + 1, kernel_init=_joint_init, name="heads")(x)
+            policy, value = joint[..., :-1], joint[..., -1]
+        else:
+            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="policy")(x)
+            value = nn.Dense(1, kernel_init=_scaled_normal(1.0), name="value")(x_value)[..., 0]
+        if self.is_gaussian:
+            log_std = self.param("log_std", zeros, (outputs,), jnp.float32)
+            policy = jnp.concatenate([policy, jnp.broadcast_to(log_std, policy.shape)], axis=-1)
+        return policy, value
+
+
+def make_heads(name: str, num_params: int, is_gaussian: bool) -> Heads:
+    """The module of that name."""
+    return heads.get(name)(num_params, is_gaussian, name="heads")
+
+
+def _joint_init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:
+    """Columns of unit norm, the policy's scaled down: the first policy is close to uniform."""
+    scale = jnp.full((shape[1],), _POLICY_SCALE, dtype).at[-1].set(1.0)
+    return _scaled_normal(1.0)(key, shape, dtype, out_sharding) * scale[None, :]
+
+
+def _scaled_normal(scale: float) -> Initializer:
+    def init(key, shape, dtype=jnp.float32, out_sharding=None):
+        del out_sharding
+        return normal(scale * shape[0] ** -0.5)(key, shape, dtype)
+
+    return init
