@@ -174,7 +174,7 @@ class _Program(NamedTuple):
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
-            died_of=jnp.full((), Cause.NONE, jnp.int32),
+            died_of=jnp.full((), int(Cause.NONE), jnp.int32),
             params=params,
             optimizer=start_optimizer(config, settings, params),
             lagging=jax.tree.map(lambda x: jnp.repeat(x[None], lag, axis=0), params) if lag else None,
