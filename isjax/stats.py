@@ -236,6 +236,8 @@ def _corrected_levels(
     below = jnp.mean(drawn < observed[None], 0) + 0.5 * jnp.mean(drawn == observed[None], 0)
     bias = ndtri(jnp.clip(below, half, 1.0 - half))
     influence = jnp.mean(jackknife, 0, keepdims=True) - jackknife
+    largest = jnp.max(jnp.abs(influence), 0, keepdims=True)  # Its powers overflow or vanish in other units.
+    influence = influence / jnp.where(largest > 0, largest, 1.0)
     spread = jnp.sum(influence**2, 0) ** 1.5
     skew = jnp.where(spread > 0, jnp.sum(influence**3, 0) / jnp.where(spread > 0, spread, 1.0), 0.0) / 6.0
 

@@ -303,6 +303,8 @@ def test_late_steps_that_rest_on_few_episodes_are_counted_by_their_discount():
         ("--discount 1 --estimators foo", "--estimators must be among ordinary_is,"),
         ("--discount 1 --figure x.pdf", "--figure must end in .png or .svg, but it is 'x.pdf'."),
         ("--discount 1 --json /nowhere/x.json", "--json must lie in a folder that can be written to, but /nowhere"),
+        (f"--discount 1 --json {'x' * 300}", "--json must be the name of a file, but xxx"),
+        ("--discount 1 --json .", "--json must be a file of its own, but . is a folder."),
         ("--discount 1 --figur x.png", "there is no option --figur; did you mean --figure?"),
     ],
 )

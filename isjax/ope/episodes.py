@@ -195,6 +195,8 @@ def from_visits(
     if not every:
         is_start_t = is_start_t & (row == jnp.argmax(is_start_t, 0)[None])
     size = (rows * columns if every else columns) if size is None else size
+    if size < 1:
+        raise ValueError(f"size must be at least 1, but it is {size}.")
     start, column = jnp.nonzero(is_start_t, size=size, fill_value=rows)
     index, column = row + start[None], jnp.minimum(column, columns - 1)[None]
     at = (jnp.minimum(index, rows - 1), column)
@@ -234,8 +236,8 @@ def n_step_episodes(
     >>> n_step_episodes(x, x, 0.5, n=2, v_t=4.0 * x).r_t.T
     Array([[1., 3.]], dtype=float32)
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, but it is {n}.")
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be at least 1, a whole number, but it is {n}.")
     log_rho_tm1, r_t, valid_t = episodes(log_rho_tm1, r_t, discount, is_valid_t)
     if v_t is not None and n <= len(r_t):
         check_same_shape(v_t=v_t, r_t=r_t)

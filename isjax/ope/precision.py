@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import experimental
 
+from isjax._checks import check_same_shape
 from isjax.types import LoggedEpisodes
 
 
@@ -27,8 +28,9 @@ def rescaled(log: LoggedEpisodes) -> tuple[LoggedEpisodes, int]:
       The log, and the exponent of that power.
 
     Raises:
-      ValueError: a step that is valid holds what is not a number.
+      ValueError: shapes differ, or a step that is valid holds what is not a number.
     """
+    check_same_shape(**log._asdict())
     is_valid_t = np.asarray(log.is_valid_t)
     arrays = {
         name: np.where(is_valid_t, np.asarray(x, np.float64), 0.0)

@@ -187,8 +187,13 @@ def _check_place(name: str, place: str, log: str) -> None:
     if not place:
         return
     path = Path(place)
-    if path.is_dir() or (path.exists() and Path(log).exists() and path.samefile(log)):
-        raise ValueError(f"{name} must be a file of its own, but {place} is {'a folder' if path.is_dir() else 'LOG'}.")
+    try:
+        is_log = path.exists() and Path(log).exists() and path.samefile(log)
+        if path.is_dir() or is_log:
+            found = "LOG" if is_log else "a folder"
+            raise ValueError(f"{name} must be a file of its own, but {place} is {found}.")
+    except OSError as error:
+        raise ValueError(f"{name} must be the name of a file, but {place} is none: {error.strerror}.") from error
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise ValueError(f"{name} must lie in a folder that can be written to, but {path.parent} is none.")
 

@@ -75,3 +75,9 @@ def test_a_log_that_holds_no_number_where_one_counts_is_refused():
     bad = log()._replace(r_t=log().r_t.at[1, 7].set(jnp.nan))
     with pytest.raises(ValueError, match="log must hold finite numbers, but in r_t step 1 of episode 7 is nan"):
         ope.evaluate_log(bad, 0.9, key=jax.random.key(0))
+
+
+def test_arrays_of_a_log_that_differ_in_shape_are_named():
+    bad = log()._replace(r_t=jnp.zeros((3, 59)))
+    with pytest.raises(ValueError, match=r"log_rho_tm1 \[3, 60\], r_t \[3, 59\], is_valid_t \[3, 60\]"):
+        ope.evaluate_log(bad, 0.9, key=jax.random.key(0))

@@ -152,3 +152,13 @@ def test_the_bootstrap_of_weights_of_zero_is_zero(method):
         jax.random.key(0), ope.weighted_is, x - jnp.inf, x, 1.0, method=method, resamples=50
     )
     np.testing.assert_array_equal(interval, 0.0)
+
+
+@pytest.mark.parametrize("unit", [2.0**-70, 2.0**70])
+def test_bca_is_the_same_in_any_unit(unit):
+    x = jnp.exp(jax.random.normal(jax.random.key(1), (1, 20)))
+    one, other = (
+        ope.bootstrap_interval(jax.random.key(0), ope.weighted_is, 0.0 * x, x * size, 1.0, resamples=200)
+        for size in (1.0, unit)
+    )
+    np.testing.assert_allclose(np.asarray(other) / unit, one, rtol=1e-5)
