@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         drop_output()
         return _leave(DONE)
     except Exception as error:
-        if output_fails():
+        if output_fails(error):
             return _leave(_complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED))
         if "--debug" in argv:
             traceback.print_exc()
@@ -243,7 +243,7 @@ def _write_at_the_end(run: Any, kind: Any, argv: list[str], *, prog: str) -> int
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        if output_fails():
+        if output_fails(error):
             return _complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED)
         raise BadArguments(in_flags(error, kind)) from error
     return DONE
@@ -317,7 +317,7 @@ def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
     except Exception as error:
         if flags.run.debug:
             traceback.print_exc()
-        if output_fails():
+        if output_fails(error):
             return _complain(f"isjax {command}", f"the output cannot be written: {_first_line(error)}", FAILED)
         reason = f"the run failed: {_first_line(error)}"
         if _holds_something(folder):

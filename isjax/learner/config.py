@@ -200,7 +200,8 @@ class Hyper:
         for name in ("learning_rate", "value_cost", "entropy_cost"):
             value = getattr(self, name)
             number = jnp.asarray(value, jnp.float32)
-            _require(bool(jnp.all((number >= 0) & jnp.isfinite(number))), name, value, "at least 0 and finite")
+            _require(bool(jnp.all(number >= 0)), name, value, "at least 0")
+            _require(bool(jnp.all(jnp.isfinite(number))), name, value, "a number that float32 can hold")
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

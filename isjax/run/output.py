@@ -1,14 +1,17 @@
 """What a command prints, where nobody may be there to read it."""
 
 import contextlib
+import errno
 import os
 import sys
 
 
-def output_fails() -> bool:
-    """Whether what was printed cannot be written; if so it is dropped."""
+def output_fails(error: Exception) -> bool:
+    """Whether an error is that of stdout, which has no room or is no longer there; if so the output is dropped."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+        return False
     try:
-        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), b"\n")
     except OSError:
         drop_output()
         return True
