@@ -28,7 +28,7 @@ from isjax.learner.config import Config, Hyper
 from isjax.run.devices import find_devices, set_up, use_every_core
 from isjax.run.file import File, read_file
 from isjax.run.flags import BadArguments, in_flags, parse, peek
-from isjax.run.output import drop_output, output_fails, tell
+from isjax.run.output import check_own, drop_output, output_fails, tell
 from isjax.run.train_flags import (
     SweepFlags,
     TrainFlags,
@@ -261,6 +261,8 @@ def report(argv: list[str]) -> int:
 
     folders, out = [Path(folder) for folder in flags.folders], Path(flags.out) if flags.out else None
     try:
+        for folder in folders:
+            check_own("out", out or folder, folder)
         sweeps = [folder for folder in folders if holds_sweep(folder)]
         if len(folders) > 1 and sweeps:
             raise ValueError(f"Runs can be compared, but {sweeps[0]} is a sweep: it has a page of its own.")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import flax.struct
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from isjax.errors import FieldError
 
@@ -31,6 +31,9 @@ _ABOVE_ZERO = (
     "max_weight",
     "replay_max_kl",
 )
+_FRACTIONS = ("discount", "lambda_", "learning_rate_end")
+_COSTS = ("learning_rate", "value_cost", "entropy_cost")
+_FLOAT32 = np.finfo(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,17 +194,18 @@ class Hyper:
 
     def check(self) -> None:
         """Raises `ValueError` for a number out of range. For the host: traced values cannot be checked."""
-        for name in ("discount", "lambda_", "learning_rate_end"):
-            value = getattr(self, name)
-            _require(bool(jnp.all((jnp.asarray(value) >= 0) & (jnp.asarray(value) <= 1))), name, value, "in [0, 1]")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            _require(bool(jnp.all(jnp.asarray(value) > 0)), name, value, "greater than 0")
-        for name in ("learning_rate", "value_cost", "entropy_cost"):
-            value = getattr(self, name)
-            number = jnp.asarray(value, jnp.float32)
-            _require(bool(jnp.all(number >= 0)), name, value, "at least 0")
-            _require(bool(jnp.all(jnp.isfinite(number))), name, value, "a number that float32 can hold")
+        for name, given in vars(self).items():
+            value = np.asarray(given, float)
+            size = np.abs(value)
+            held = (size == 0) | np.isinf(size) | ((size >= _FLOAT32.tiny) & (size <= _FLOAT32.max))
+            _require(bool(np.all(held)), name, given, "a number that float32 can hold")
+            if name in _FRACTIONS:
+                _require(bool(np.all((value >= 0) & (value <= 1))), name, given, "in [0, 1]")
+            elif name in _ABOVE_ZERO:
+                _require(bool(np.all(value > 0)), name, given, "greater than 0")
+            elif name in _COSTS:
+                _require(bool(np.all(value >= 0)), name, given, "at least 0")
+                _require(bool(np.all(np.isfinite(value))), name, given, "a number that float32 can hold")
 
 
 def _require(holds: bool, name: str, value: object, allowed: str) -> None:

@@ -1,5 +1,8 @@
 """What no memory could hold is refused before anything is compiled or allocated."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,20 +20,25 @@ SIZES = ("torso", "num_envs", "unroll_length", "evaluation_episodes", "replay_si
 """Fields that memory grows with: whichever is farthest above its default is named."""
 
 
-def check_memory(plan: Plan, device: Device) -> None:
-    """Raises `ValueError` where even what is certainly needed is twice the memory that there is to take."""
+def check_memory(plan: Plan, device: Device, names: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Raises `ValueError` where even what is certainly needed is twice the memory that there is to take.
+
+    Args:
+      plan: what is to be run.
+      device: where.
+      names: of fields that the caller calls otherwise.
+    """
     free = free_bytes(device, 1)
     sizes = {"learners": (plan.learners, Plan.learners)} | {
         name: (getattr(plan.config, name), getattr(Config, name)) for name in SIZES
     }
     field = max(sizes, key=lambda name: np.max(sizes[name][0], initial=0) / np.max(sizes[name][1], initial=1))
-    if free is not None:
-        check_bytes(field, sizes[field][0], needed_bytes(plan), free)
+    check_bytes(names.get(field, field), sizes[field][0], needed_bytes(plan), free)
 
 
-def check_bytes(field: str, value: object, needed: float, free: float) -> None:
-    """Raises `ValueError` where `needed` is more than twice of what is free."""
-    if needed > 2 * free:
+def check_bytes(field: str, value: object, needed: float, free: float | None) -> None:
+    """Raises `ValueError` where `needed` is more than twice of what is free, as far as that is known."""
+    if free is not None and needed > 2 * free:
         sentence = "{field} must be {rule}, but it is {value}, which needs " + f"{needed / 1e9:,.3g} GB."
         raise FieldError(field, f"what memory can hold, {free / 1e9:.3g} GB here", value, sentence)
 

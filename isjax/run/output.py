@@ -4,6 +4,12 @@ import contextlib
 import errno
 import os
 import sys
+from pathlib import Path
+
+from isjax.errors import FieldError
+from isjax.run.store import CONFIG, METRICS, SUMMARY
+
+KEPT = (CONFIG, METRICS, SUMMARY, "sweep.json", "learners.parquet")
 
 
 def output_fails(error: Exception) -> bool:
@@ -29,3 +35,9 @@ def tell(line: str) -> None:
     """A line on stderr, if there is anyone to read it."""
     with contextlib.suppress(OSError, ValueError):
         print(line, file=sys.stderr, flush=True)
+
+
+def check_own(field: str, out: Path, folder: Path) -> None:
+    """Raises `ValueError` where an output would take the place of a file that a run or sweep consists of."""
+    if out.name in KEPT and out.resolve().parent == folder.resolve():
+        raise FieldError(field, f"another file than those of {folder}", out)

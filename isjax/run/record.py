@@ -12,10 +12,13 @@ import numpy as np
 import tyro
 
 from isjax.errors import MUST, FieldError
+from isjax.run.output import check_own
 from isjax.run.store import replacing, write_json
 
 PER_CALL = 1024
 """Episodes that are played side by side."""
+ROW_BYTES = 24
+"""Of a step in a log, and no episode has fewer than one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +65,16 @@ def record(flags: RecordFlags) -> None:
     behavior = parse_behavior(flags.behavior)
     index = None if flags.learner == "best" else _whole("learner", flags.learner, "best or an index")
     from isjax.learner.learner import make_agent
+    from isjax.run.memory import check_bytes
+    from isjax.run.programs import free_bytes
     from isjax.run.restore import open_run
 
     trained = open_run(Path(flags.run))
     index, update, state = trained.pick(index)
     acting = None if behavior.learner is None else trained.pick(behavior.learner).state
     agent = make_agent(trained.plan.config)
+    for name in ("episodes", "truth_episodes"):
+        check_bytes(name, getattr(flags, name), getattr(flags, name) * ROW_BYTES, free_bytes(jax.devices()[0], 1))
     log_key, truth_key = jax.random.split(jax.random.key(flags.seed))
     columns = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
     discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
@@ -158,6 +165,7 @@ def _check(flags: RecordFlags, out: Path) -> None:
         raise FieldError("seed", "less than 2^32", flags.seed)
     if out.suffix.lower() not in WRITERS:
         raise FieldError("out", f"end in {', '.join(WRITERS)}", repr(flags.out), MUST)
+    check_own("out", out, Path(flags.run))
     if out.is_dir() or not out.parent.is_dir():
         raise FieldError("out", "a file in a folder that is there", repr(flags.out))
 
