@@ -28,7 +28,7 @@ from isjax.learner.config import Config, Hyper
 from isjax.run.devices import find_devices, set_up, use_every_core
 from isjax.run.file import File, read_file
 from isjax.run.flags import BadArguments, in_flags, parse, peek
-from isjax.run.output import drop_output, output_fails, tell
+from isjax.run.output import check_own, drop_output, output_fails, tell
 from isjax.run.train_flags import (
     SweepFlags,
     TrainFlags,
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         drop_output()
         return _leave(DONE)
     except Exception as error:
-        if output_fails():
+        if output_fails(error):
             return _leave(_complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED))
         if "--debug" in argv:
             traceback.print_exc()
@@ -243,7 +243,7 @@ def _write_at_the_end(run: Any, kind: Any, argv: list[str], *, prog: str) -> int
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:
-        if output_fails():
+        if output_fails(error):
             return _complain(prog, f"the output cannot be written: {_first_line(error)}", FAILED)
         raise BadArguments(in_flags(error, kind)) from error
     return DONE
@@ -261,6 +261,8 @@ def report(argv: list[str]) -> int:
 
     folders, out = [Path(folder) for folder in flags.folders], Path(flags.out) if flags.out else None
     try:
+        for folder in folders:
+            check_own("out", out or folder, folder)
         sweeps = [folder for folder in folders if holds_sweep(folder)]
         if len(folders) > 1 and sweeps:
             raise ValueError(f"Runs can be compared, but {sweeps[0]} is a sweep: it has a page of its own.")
@@ -317,7 +319,7 @@ def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
     except Exception as error:
         if flags.run.debug:
             traceback.print_exc()
-        if output_fails():
+        if output_fails(error):
             return _complain(f"isjax {command}", f"the output cannot be written: {_first_line(error)}", FAILED)
         reason = f"the run failed: {_first_line(error)}"
         if _holds_something(folder):

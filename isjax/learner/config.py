@@ -41,6 +41,8 @@ _ABOVE_ZERO = (
 """Infinity switches these off."""
 _LIMIT = 2**31
 """What is counted on a device has to stay below: its integers have 32 bits."""
+_FLOAT32 = np.finfo(np.float32)
+_HELD = "a number that float32 can hold"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -248,6 +250,9 @@ class Hyper:
         for name, x in arrays.items():
             single = x.ndim == 0 or (x.ndim == 1 and len(shapes) == 1)
             _require(single, name, f"of shape {list(x.shape)}", "a number, or an array [L] of the same L as others")
+            given = np.abs(np.asarray(getattr(self, name), float))
+            is_held = (given == 0) | ((given >= _FLOAT32.tiny) & (given <= _FLOAT32.max))
+            self._require_all(is_held | ~np.isfinite(given), name, _HELD)
         for name in _FRACTIONS:
             self._require_all((arrays[name] >= 0) & (arrays[name] <= 1), name, "in [0, 1]")
         for name in (*_ABOVE_ZERO, *_FINITE_ABOVE_ZERO):
@@ -255,7 +260,7 @@ class Hyper:
         for name in _FINITE:
             self._require_all(arrays[name] >= 0, name, "at least 0")
         for name in (*_FINITE, *_FINITE_ABOVE_ZERO):
-            self._require_all(np.isfinite(arrays[name]), name, "finite")
+            self._require_all(np.isfinite(arrays[name]), name, _HELD)
 
     def _require_all(self, holds: np.ndarray, name: str, allowed: str) -> None:
         """Raises `ValueError` that shows the first number for which the rule does not hold."""

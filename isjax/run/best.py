@@ -71,17 +71,23 @@ def best(flags: BestFlags) -> None:
     """
     from isjax.learner import make_learner
     from isjax.learner.randomness import Domain, stream
+    from isjax.run.memory import check_memory
     from isjax.run.restore import open_run
     from isjax.run.sweep import best_group
 
     if flags.episodes < 1:
         raise FieldError("episodes", "at least 1", flags.episodes)
-    if flags.learner != "best" and not flags.learner.isdigit():
+    if not 0 <= flags.seed < 2**32:
+        raise FieldError("seed", "at least 0 and less than 2^32", flags.seed)
+    if flags.learner != "best" and not (flags.learner.isascii() and flags.learner.isdigit()):
         raise FieldError("learner", "best or an index", repr(flags.learner))
     folder = best_group(Path(flags.run))
     trained = open_run(folder)
     picked = trained.pick(None if flags.learner == "best" else int(flags.learner))
     config = dataclasses.replace(trained.plan.config, evaluation_episodes=flags.episodes)
+    check_memory(
+        dataclasses.replace(trained.plan, config=config), jax.devices()[0], names={"evaluation_episodes": "episodes"}
+    )
     seed = jax.random.key(flags.seed)
     evaluate_key, draw_key = stream(seed, Domain.FRESH_EVALUATION), stream(seed, Domain.PICTURE)
     evaluation = jax.jit(make_learner(config).evaluate)(picked.state, evaluate_key)

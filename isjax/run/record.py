@@ -12,12 +12,15 @@ import numpy as np
 import tyro
 
 from isjax.errors import MUST, FieldError
+from isjax.run.output import check_own
 from isjax.run.store import replacing, write_json
 
 PER_CALL = 1024
 """Episodes that are played side by side, at most."""
 ROWS_PER_CALL = PER_CALL * 10_000
 """Rows that there is room for meanwhile, at most: fewer episodes at once where they may be longer."""
+ROW_BYTES = 24
+"""Of a step in a log, and no episode has fewer than one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,12 +77,16 @@ def record(flags: RecordFlags) -> None:
     index = None if flags.learner == "best" else _whole("learner", flags.learner, "best or an index")
     from isjax.learner.learner import make_agent
     from isjax.learner.randomness import Domain, stream
+    from isjax.run.memory import check_bytes
+    from isjax.run.programs import free_bytes
     from isjax.run.restore import open_run
 
     trained = open_run(Path(flags.run))
     index, update, state = trained.pick(index)
     acting = None if behavior.learner is None else trained.pick(behavior.learner).state
     agent = make_agent(trained.plan.config)
+    for name in ("episodes", "truth_episodes"):
+        check_bytes(name, getattr(flags, name), getattr(flags, name) * ROW_BYTES, free_bytes(jax.devices()[0], 1))
     seed = jax.random.key(flags.seed)
     log_key, truth_key = stream(seed, Domain.RECORDING), stream(seed, Domain.TRUE_VALUE)
     columns, given_up = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
@@ -185,6 +192,7 @@ def _check(flags: RecordFlags, out: Path) -> None:
         raise FieldError("seed", "less than 2^32", flags.seed)
     if out.suffix.lower() not in WRITERS:
         raise FieldError("out", f"end in {', '.join(WRITERS)}", repr(flags.out), MUST)
+    check_own("out", out, Path(flags.run))
     if out.is_dir() or not out.parent.is_dir():
         raise FieldError("out", "a file in a folder that is there", repr(flags.out))
 
