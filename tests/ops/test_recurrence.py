@@ -65,6 +65,36 @@ def test_gains_whose_product_overflows_beyond_a_zero_stay_there(associative, lar
     np.testing.assert_array_equal(x, [1.0, 2.0, *np.zeros(9)])
 
 
+@BOTH_FORMS
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf])
+def test_a_gain_of_zero_hides_what_is_no_number_and_gradients_do_not_see_it(associative, garbage):
+    gain, bias = np.float32([[0.5, 0.5, 0.0, 0.5], [1.0, 2.0, 3.0, 4.0]])
+    spoiled = np.where(np.arange(4) == 3, np.float32(garbage), [gain, bias])
+
+    def before(gain, bias):
+        return jnp.sum(ops.backward_affine(gain, bias, associative=associative)[:3])
+
+    value, (to_gain, to_bias) = jax.value_and_grad(before, (0, 1))(*spoiled)
+    np.testing.assert_allclose(value, 2.75 + 3.5 + 3.0)
+    np.testing.assert_allclose(to_gain[:3], [3.5, 4.5, 0.0])
+    np.testing.assert_allclose(to_bias, [1.0, 1.5, 1.75, 0.0])
+
+
+@BOTH_FORMS
+def test_the_gradient_of_a_gain_at_zero_is_what_follows(associative):
+    slope = jax.grad(lambda x: ops.gae(*4 * [jnp.ones(3)], lambda_=x, associative=associative)[0])(0.0)
+    assert slope == 1.0
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize(
+    ("gain", "last", "first"), [(1e30, 1e-5, np.inf), (1e30, 0.0, 0.0), (1e-30, np.nan, np.nan), (1e-30, 1.0, 0.0)]
+)
+def test_both_forms_agree_where_products_of_gains_overflow_or_vanish(associative, gain, last, first):
+    x = COMPILED(np.float32([gain, gain, 1.0, 1.0]), np.float32([0.0, 0.0, 0.0, last]), associative=associative)
+    np.testing.assert_allclose(x[0], first, atol=1e-30)
+
+
 @pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
 def test_by_default_steps_on_a_cpu_and_sweeps_on_accelerators(monkeypatch, platform):
     monkeypatch.setattr(jax, "default_backend", lambda: platform)
