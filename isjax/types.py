@@ -178,16 +178,19 @@ class Environment(Protocol):
         self, key: Key, state: Tree, action: jax.Array, params: Any
     ) -> tuple[Tree, Tree, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
         """`(observation, state, reward, terminated, truncated, info)`, reset where an episode ended;
-        `info["final_observation"]` holds the observation from before that reset.
+        `info["final_observation"]` holds the observation from before that reset. Trees and shapes are those of
+        `reset`, the reward is one number, and both endings are booleans.
         """
         ...
 
     def action_space(self, params: Any) -> Any:
-        """A `Discrete` or `Box` space."""
+        """A `Discrete` space, or a `Box` of real numbers whose dimensions may have bounds on both sides, on one or
+        on none.
+        """
         ...
 
     def observation_space(self, params: Any) -> Any:
-        """Any space; integers with bounds are one-hot encoded."""
+        """Any space; integers with few values are one-hot encoded, images scaled by their bounds."""
         ...
 
 

@@ -48,8 +48,15 @@ def encoder(space: Any, observation: Tree) -> Callable[[Tree], jax.Array]:
     Args:
       space: the observation's.
       observation: one, or its shapes.
+
+    Raises:
+      TypeError: it holds nothing, or something other than real numbers.
     """
-    paths = [path for path, _ in jax.tree.leaves_with_path(split_mask(observation)[0])]
+    leaves = jax.tree.leaves_with_path(split_mask(observation)[0])
+    kinds = [x.dtype for _, x in leaves]
+    if not kinds or any(jnp.issubdtype(kind, jnp.complexfloating) or not _is_number(kind) for kind in kinds):
+        raise TypeError(f"An observation must hold arrays of real numbers, but it holds {kinds or 'nothing'}.")
+    paths = [path for path, _ in leaves]
     ranges = [_range(_space_at(space, path)) for path in paths]
     return functools.partial(_encode, ranges)
 
@@ -77,6 +84,10 @@ def _numbers(of: Range, x: jax.Array, *, is_alone: bool) -> jax.Array:
     if not jnp.issubdtype(x.dtype, jnp.integer) or not (_is_byte(x) or (is_alone and of.size <= MAX_ONE_HOT)):
         return x.astype(jnp.float32)
     return (x.astype(jnp.float32) - of.low) / max(of.size - 1, 1)
+
+
+def _is_number(kind: Any) -> bool:
+    return jnp.issubdtype(kind, jnp.number) or jnp.issubdtype(kind, jnp.bool_)
 
 
 def _is_byte(x: jax.Array) -> bool:

@@ -166,7 +166,7 @@ def headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
         ("IQM return", f"{number(final['iqm'])}{interval}"),
         ("Worst / best learner", extremes),
         ("Alive", alive + (f"   {left_out} left out of the above" if left_out else "")),
-        *([("No legal action", f"{stuck} learners came to a state without any, and died")] if stuck else []),
+        *([("No legal action", f"{stuck:,} of the dead came to a state without any")] if stuck else []),
         *(unfinished if given_up else []),
         ("Steps per second", f"{rate(summary['env_steps_per_s'])}   all learners together"),
         ("Compiling", f"{summary['compile_s']:.1f} s"),

@@ -77,3 +77,9 @@ def test_images_in_a_tree_are_scaled_by_their_own_bounds():
     planes = {"image": spaces.Box(0, 1, (1, 2), jnp.uint8), "speed": parts["speed"]}
     found = _features(spaces.Dict(planes), {"image": jnp.array([[0, 1]], jnp.uint8), "speed": speed})
     np.testing.assert_allclose(found, [0.0, 1.0, 2.5])
+
+
+@pytest.mark.parametrize("observation", [{}, jnp.zeros(2, jnp.complex64), {"key": jax.random.key(0)}])
+def test_observations_of_anything_but_real_numbers_are_refused(observation):
+    with pytest.raises(TypeError, match="must hold arrays of real numbers"):
+        _features(object(), observation)

@@ -178,6 +178,12 @@ def test_the_dead_are_listed_and_not_drawn():
     assert died({"died": []}, given)[0].startswith("Nobody")
 
 
+def test_the_dead_are_listed_with_what_they_died_of_where_that_is_known():
+    given = curves(episode_return=[[1.0, 2.0]])
+    body = died({"died": [{"learner": 1, "update": 7, "cause": "no legal action"}]}, given)[1]
+    assert "<li>learner 1 at update 7: no legal action</li>" in body
+
+
 def test_of_many_dead_the_first_are_named_and_all_are_counted():
     given = curves(episode_return=np.ones((4, 80)))
     gone = [{"learner": i, "update": 2} for i in range(70)]

@@ -7,8 +7,10 @@ from isjax.learner import Config, Hyper
 from isjax.learner.metrics import middle_mean
 from isjax.run.progress import describe, headline, number, rate
 from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, final_return, setting_scores, training_key
+from isjax.run.summary import evaluation_key, final_return, setting_scores, summarize, training_key
+from isjax.run.tally import Tally
 from isjax.stats import interquartile_mean
+from isjax.types import Cause
 
 KEY = jax.random.key(0)
 
@@ -93,3 +95,32 @@ def test_the_headline_says_how_many_learners_were_left_out():
     lines = dict(headline({"final_return": final, "learners": 3, "alive": 2, **seconds}))
     assert lines["Alive"] == "2 of 3 learners   1 left out of the above"
     assert lines["IQM return"] == "2   95 % interval 1 to 3"
+
+
+def _tally(**changed):
+    arrays = {
+        "last_scores": np.array([1.0, np.nan]),
+        "evaluated_at": np.array([9, 9]),
+        "alive": np.array([True, False]),
+        "died_at": np.array([-1, 4]),
+        "died_of": np.array([Cause.NONE, Cause.NOT_FINITE]),
+        "given_up": np.zeros(2, int),
+        "updates": np.array([9, 3]),
+        "stopped_at": np.full(2, -1),
+    }
+    return Tally(**arrays | changed, seconds={})
+
+
+def test_a_summary_says_which_learners_had_no_legal_action_and_which_episodes_had_no_end():
+    plan = Plan(config=Config(), hyper=Hyper(), learners=2)
+    seconds = {"compile_s": 1.0, "train_s": 1.0, "wall_s": 2.0}
+    usual = summarize(plan, _tally(), 9, jax.devices(), seconds)
+    assert usual["died"] == [{"learner": 1, "update": 4}]
+    assert "episodes_given_up" not in usual
+    told = _tally(died_of=np.array([Cause.NONE, Cause.NO_LEGAL_ACTION]), given_up=np.array([3, 0]))
+    found = summarize(plan, told, 9, jax.devices(), seconds)
+    assert found["died"] == [{"learner": 1, "update": 4, "cause": "no legal action"}]
+    assert found["episodes_given_up"] == 3
+    rows = dict(headline(found | {"final_return": final_return(told.scores, KEY)}))
+    assert rows["Given up"].startswith("3 evaluated episodes without an end")
+    assert rows["No legal action"] == "1 of the dead came to a state without any"

@@ -125,7 +125,9 @@ def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:
         found = [(int(i), int(latest[i])) for i in np.flatnonzero(latest >= 0)]
     if not found:
         return "Nobody: parameters and losses of every learner stayed finite.", ""
-    caption = "Their parameters or loss stopped being finite at that update. They are frozen since, and count nowhere."
+    caption = (
+        "Something they are made of stopped being finite at that update. They are frozen since, and count nowhere."
+    )
     lost = np.searchsorted(np.sort([update for _, update in found]), curves.update, side="right")
     total = curves.alive.size
     left = line(curves.env_steps, total - lost, "not dead")
