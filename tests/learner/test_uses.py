@@ -76,7 +76,9 @@ def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm)
 
 def test_ppo_does_not_ignore_a_correction_or_products():
     config = Config(algorithm="ppo", correction="none", products="self-normalized")
-    with pytest.raises(ValueError, match="correction must be left alone for ppo, which does not use it, but it is none"):
+    with pytest.raises(
+        ValueError, match="correction must be left alone for ppo, which does not use it, but it is none"
+    ):
         make_learner(config)
 
 
