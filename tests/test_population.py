@@ -174,8 +174,10 @@ def test_the_best_learner_is_alive_and_finite():
 def test_wrong_sizes_are_named():
     with pytest.raises(ValueError, match="learners must be at least 1, but it is 0"):
         make_population(LEARNER, 0)
-    with pytest.raises(ValueError, match=r"must be a number or \[4\], but its shape is \[3\]"):
+    with pytest.raises(ValueError, match=r"discount must be a number or \[4\], but it is of shape \[3\]"):
         _population(4).init(jax.random.key(0), Hyper(discount=jnp.ones(3)))
+    with pytest.raises(ValueError, match=r"index must be \[4\], but its shape is \[2\]"):
+        _population(4).init(jax.random.key(0), None, jnp.arange(2))
     with pytest.raises(ValueError, match="devices_per_learner must divide the 8 devices, but it is 3"):
         make_population(LEARNER, 1, devices_per_learner=3)
     with pytest.raises(ValueError, match="devices_per_learner must divide num_envs, which is 4, but it is 8"):

@@ -181,7 +181,7 @@ class _Program(NamedTuple):
             actors=actors,
             observation_moments=self.moments(actors.observation),
             reward_scale=RewardScale.start(config.num_envs) if config.normalize_rewards else None,
-            kl_cost=settings.kl_cost if self.algorithm.adapts_kl_cost else None,
+            kl_cost=jnp.asarray(settings.kl_cost) if self.algorithm.adapts_kl_cost else None,
             replay=None,
         )
         if not config.replayed_envs:

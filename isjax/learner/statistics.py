@@ -17,7 +17,8 @@ CLIP = 10.0
 ROUNDING = 1e-5
 """Deviations below this share of the mean are rounding: float32 tells numbers apart down to 1e-7 of them."""
 SMALLEST = float(np.finfo(np.float32).tiny)
-_EXPONENT = 0x7F800000
+_EXPONENT, _INVERSE = 0x7F800000, 0x7F000000
+"""Bits of float32: those of the exponent, and the sum of those of 2^n and of 2^−n."""
 
 
 class Moments(NamedTuple):
@@ -39,19 +40,23 @@ class Moments(NamedTuple):
         share = 1.0 / (self.batches + 1).astype(jnp.float32)
         unit = jnp.maximum(jnp.abs(self.mean), jnp.max(jnp.abs(batch), axes, initial=0.0))
         unit = power_of_two(jnp.maximum(unit, jnp.where(self.batches > 0, self.deviation, 0.0)))
-        batch, mean, deviation = batch / _rows(unit, batch), self.mean / unit, self.deviation / unit
+        over = inverse(unit)
+        batch, mean, deviation = batch * _rows(over, batch), self.mean * over, self.deviation * over
         delta = jnp.mean(batch, axes) - mean
         within = (1.0 - share) * jnp.where(self.batches > 0, deviation**2, 0.0) + share * jnp.var(batch, axes)
         variance = within + share * (1.0 - share) * delta**2
         return Moments(self.batches + 1, (mean + share * delta) * unit, jnp.sqrt(variance) * unit)
 
-    def in_unit(self, unit: jax.Array) -> "Moments":
-        """Those of the same stream over `unit`."""
-        return Moments(self.batches, self.mean / unit, self.deviation / unit)
+    def times(self, factor: jax.Array) -> "Moments":
+        """Those of the same stream times a number above 0."""
+        return Moments(self.batches, self.mean * factor, self.deviation * factor)
 
     def standardize(self, x: jax.Array) -> jax.Array:
         """`(x − mean) / deviation`, clipped to ±10."""
-        return jnp.clip((x - _rows(self.mean, x)) / _rows(self._divisor(), x), -CLIP, CLIP)
+        divisor = self._divisor()
+        over = inverse(power_of_two(jnp.maximum(jnp.abs(self.mean), divisor)))
+        mean, divisor, over = (_rows(each, x) for each in (self.mean * over, divisor * over, over))
+        return jnp.clip((x * over - mean) / divisor, -CLIP, CLIP)
 
     def scale(self, x: jax.Array) -> jax.Array:
         """`x / deviation` for a stream of scalars, clipped to ±10: signs and zeros stay what they are."""
@@ -79,19 +84,17 @@ class RewardScale(NamedTuple):
     def observed(self, r_t: Series, same_episode_t: Flags, discount: Scalar) -> "RewardScale":
         """The scale with the rewards `[T, B]` of one more unroll."""
         unit = jnp.maximum(self.unit, power_of_two(jnp.max(jnp.abs(r_t))))
-        grown = unit / self.unit
-        past, past_t = discounted_past(self.past / grown, r_t / unit, same_episode_t, discount)
-        return RewardScale(self.moments.in_unit(grown).merged(past_t), past, unit)
+        shrunk = self.unit * inverse(unit)
+        past, past_t = discounted_past(self.past * shrunk, r_t * inverse(unit), same_episode_t, discount)
+        return RewardScale(self.moments.times(shrunk).merged(past_t), past, unit)
 
     def scaled(self, r_t: Series) -> Series:
         """Rewards of any unroll, as they count now."""
-        return self.moments.scale(r_t / self.unit)
+        return self.moments.scale(r_t * inverse(self.unit))
 
 
 def power_of_two(x: jax.Array) -> jax.Array:
-    """The largest power of two that is not above `x` ≥ 0, so that to divide by it is exact.
-
-    Between 2^−126 and 2^126, whose inverses float32 can hold as well.
+    """The largest power of two that is not above `x` ≥ 0, from 2^−126 to 2^126: to multiply by it is exact.
 
     >>> power_of_two(jnp.array([0.75, 1.0, 7.9]))
     Array([0.5, 1. , 4. ], dtype=float32)
@@ -99,6 +102,15 @@ def power_of_two(x: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(jnp.asarray(x, jnp.float32), jnp.int32) & _EXPONENT
     power = jax.lax.bitcast_convert_type(bits, jnp.float32)
     return jnp.where(power < jnp.inf, jnp.clip(power, SMALLEST, 1.0 / SMALLEST), jnp.nan)
+
+
+def inverse(power: jax.Array) -> jax.Array:
+    """1 over a power of two from 2^−126 to 2^126.
+
+    From its exponent and without a division: compilers turn `(a / b) / c` into `a / (b · c)`, which may be 0 / 0.
+    """
+    bits = _INVERSE - jax.lax.bitcast_convert_type(power, jnp.int32)
+    return jnp.where(power < jnp.inf, jax.lax.bitcast_convert_type(bits, jnp.float32), jnp.nan)
 
 
 def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discount: Scalar) -> tuple[jax.Array, Series]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
+import pyarrow.parquet as pq
 import pytest
 
 from isjax.cli import main
@@ -152,6 +153,17 @@ def test_long_tables_are_thinned_and_keep_their_end(finished, monkeypatch):
     assert thin.columns["episode_return"].shape == (4, 3)
     full = read_curves(finished, {"learners": 3, "config": SETTINGS["config"]}, ["loss/value"])
     assert set(full.columns) == {"loss/value", "alive"}
+
+
+def test_extremes_of_the_rows_that_are_left_out_are_kept(finished, monkeypatch):
+    monkeypatch.setattr("isjax.run.report.curves.POINTS", 4)
+    settings = {"learners": 3, "config": SETTINGS["config"]}
+    thin, rows = read_curves(finished, settings), pq.read_table(finished / "metrics.parquet").to_pandas()
+    for name, reduce in (("ratio/max", "max"), ("ratio/min", "min")):
+        groups = np.searchsorted(thin.update, rows["update"])
+        expected = rows.groupby([groups, "learner"])[name].agg(reduce).unstack()
+        np.testing.assert_array_equal(thin.columns[name], expected)
+        assert (rows.groupby("learner")[name].agg(reduce) == getattr(thin.columns[name], reduce)(axis=0)).all()
 
 
 def test_the_curve_starts_where_everyone_has_a_return_and_fills_gaps():

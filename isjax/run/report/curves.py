@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from isjax.learner.metrics import metric_of
 from isjax.run.report.resampling import interquartile_band
 from isjax.run.table import read_metrics
 
@@ -45,6 +46,8 @@ class Band(NamedTuple):
 def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] | None = None) -> Curves:
     """The table of a run in arrays, thinned to `POINTS` updates, the last one among them.
 
+    Extremes are those since the update before that is kept.
+
     Args:
       folder: of the run.
       settings: its `config.json`.
@@ -70,8 +73,22 @@ def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] |
         return x
 
     squares = {name: square(name) for name in table.column_names if name not in ("update", "learner")}
+    if len(kept) < len(updates):
+        squares |= _extremes(folder, kept, squares)
     env_steps = kept.astype(np.int64) * (config["num_envs"] * config["unroll_length"])
     return Curves(kept, env_steps, squares["alive"][-1], squares)
+
+
+def _extremes(folder: Path, kept: np.ndarray, squares: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Largest and smallest numbers, of all rows since the one kept before: what is left out may hold them."""
+    extremes = {"min": np.fmin, "max": np.fmax}
+    names = [name for name in squares if metric_of(name).reduction in extremes]
+    table = read_metrics(folder, ["update", "learner", *names])
+    at = np.searchsorted(kept, table["update"].to_numpy()), table["learner"].to_numpy()
+    found = {name: squares[name].copy() for name in names}
+    for name, x in found.items():
+        extremes[metric_of(name).reduction].at(x, at, _numbers(table[name]).astype(x.dtype))
+    return found
 
 
 def _numbers(column: pa.ChunkedArray) -> np.ndarray:
