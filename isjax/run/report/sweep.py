@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from isjax.run.integrity import SWEEP_SHAPE, check_run, read_settings, read_summary
 from isjax.run.progress import number, rate
 from isjax.run.report.curves import Curves, learning_band, read_curves
 from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
 from isjax.run.report.page import Html, cards, command, grid, section, table, write_page
 from isjax.run.settings import Group
-from isjax.run.store import CONFIG, REPORT, SUMMARY, read_json
+from isjax.run.store import REPORT, read_json
 from isjax.run.sweep import SWEEP, group_folder, read_sweep
 from isjax.run.train import is_finished
 
@@ -43,7 +44,7 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
         raise ValueError(
             f"{folder} must be a sweep that has come to its end; its groups are runs: {group_folder(folder, 0)}."
         )
-    summary, saved = read_json(folder / SUMMARY), read_json(folder / SWEEP)
+    summary, saved = read_summary(folder, SWEEP_SHAPE), read_json(folder / SWEEP)
     ranked = summary["settings"]
     program = groups[0].plan.config
     path = out or folder / REPORT
@@ -107,7 +108,8 @@ def best_curves(folder: Path, ranked: Sequence[Row], groups: Sequence[Group]) ->
         group, at = place[row["setting"]]
         if group not in read:
             run = group_folder(folder, group)
-            read[group] = read_curves(run, read_json(run / CONFIG), ["episode_return"])
+            check_run(run)
+            read[group] = read_curves(run, read_settings(run)[0], ["episode_return"])
         learners = at * row["learners"] + np.arange(row["learners"])
         band = learning_band(read[group], learners)
         if band is not None:
