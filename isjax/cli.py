@@ -113,7 +113,7 @@ def train(argv: list[str]) -> int:
     flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 
     def prepare() -> Job:
-        from isjax.run.store import Plan, free_folder
+        from isjax.run.store import Plan
         from isjax.run.train import Run, is_finished
 
         plan = Plan(
@@ -121,9 +121,9 @@ def train(argv: list[str]) -> int:
             hyper=Hyper(**vars(flags.learning)),
             **{name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")},
         )
-        folder = Path(flags.run.out) if flags.run.out else free_folder(plan)
+        folder = Path(flags.run.out) if flags.run.out else None
         run = Run(plan, folder, resume=flags.run.resume, options=_options(flags, "train", argv))
-        return Job(folder, run.train, is_finished(folder))
+        return Job(run.folder, run.train, is_finished(run.folder))
 
     return _in_a_folder("train", flags, prepare)
 
@@ -161,13 +161,14 @@ def sweep(argv: list[str]) -> int:
             groups = group(settings, functools.cache(base), flags.program, numbers | {"halvings": flags.halvings})
         if saved and as_json(settings, groups) != as_json(*saved):
             raise ValueError(f"resume must come with the settings of the sweep in {folder}, or with none.")
-        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", given))
+        own = folder if flags.run.out or flags.run.resume else None
+        run = Sweep(settings, groups, own, resume=flags.run.resume, options=_options(flags, "sweep", given))
         if not flags.run.quiet:
             print(
                 f"{len(settings):,} settings of {groups[0].plan.per_setting:,} learners, {len(groups)} to compile.",
                 file=sys.stderr,
             )
-        return Job(folder, run.train, is_finished(folder))
+        return Job(run.folder, run.train, is_finished(run.folder))
 
     return _in_a_folder("sweep", flags, prepare)
 
@@ -269,7 +270,7 @@ def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> in
         folder = job.folder
     except KeyboardInterrupt:
         return _interrupted(command, folder)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise BadArguments(in_flags(str(error), type(flags))) from error
     try:
         if flags.run.resume and job.is_finished:
@@ -283,9 +284,18 @@ def _prepare_and_run(command: str, flags: Any, prepare: Callable[[], Job]) -> in
         if flags.run.debug:
             traceback.print_exc()
         reason = f"the run failed: {_first_line(error)}"
+        if _is_damaged(error):
+            return _complain(f"isjax {command}", str(error))
         if _holds_something(folder):
             reason = f"{reason.rstrip('.')}. {_again(command, folder)}"
         return _complain(f"isjax {command}", reason, FAILED)
+
+
+def _is_damaged(error: Exception) -> bool:
+    """Whether it is about what a folder holds: that is input, which was bad."""
+    from isjax.run.files import Damaged
+
+    return isinstance(error, Damaged)
 
 
 def _set_up(flags: Any) -> None:
@@ -329,11 +339,15 @@ def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool)
 
 def _add_page(command: str, folder: Path) -> None:
     """Writes the page of a job that is finished, if it is not there: a run may have been stopped just before."""
-    if jax.process_index() or (folder / "report.html").exists():
-        return
     from isjax.run.report import write_report
     from isjax.run.report.sweep import write_sweep_report
+    from isjax.run.train import tidy
 
+    if jax.process_index():
+        return
+    tidy(folder)
+    if (folder / "report.html").exists():
+        return
     (write_sweep_report if command == "sweep" else write_report)(folder)
 
 
@@ -361,9 +375,10 @@ def _use_every_core() -> None:
     """On a CPU, a virtual device for each core; a number given in XLA_FLAGS stays what it is."""
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from isjax.run.limits import cores
+
     with contextlib.suppress(RuntimeError):  # devices that are in use already stay what they are
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 def _without(argv: list[str], flag: str) -> list[str]:

@@ -187,7 +187,7 @@ def kind_of(path: Path) -> str:
         mode = path.stat().st_mode
     except OSError as error:
         return "a link that leads nowhere" if path.is_symlink() else f"not to be read: {error.strerror}"
-    kinds = {"a folder": stat.S_ISDIR, "a FIFO": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
+    kinds = {"a file": stat.S_ISREG, "a folder": stat.S_ISDIR, "a FIFO": stat.S_ISFIFO, "a socket": stat.S_ISSOCK}
     return next((name for name, is_kind in kinds.items() if is_kind(mode)), "a device")
 
 

@@ -10,8 +10,10 @@ from isjax.run.files import (
     check_shape,
     is_count,
     is_number,
+    is_regular,
     is_text,
     is_there,
+    kind_of,
     list_of,
     object_of,
     optional,
@@ -94,6 +96,18 @@ def read_summary(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
     except Damaged as error:
         raise Damaged(f"{str(error).rstrip('.')}. Resuming what is in {folder} writes it again.") from error
     return summary
+
+
+def check_places(folder: Path) -> None:
+    """Raises `Damaged` where a run or sweep could not write what it will, a folder or a FIFO being in the way."""
+    for name in (store.CONFIG, store.SUMMARY, store.METRICS, store.REPORT, "sweep.json", "learners.parquet"):
+        path = folder / name
+        if path.exists() and not is_regular(path):
+            raise Damaged(f"{path} must be a file, but it is {kind_of(path)}: remove it.")
+    for name in (store.CHECKPOINTS, store.ROWS_FOLDER, store.OUTCOMES, store.HOSTS):
+        path = folder / name
+        if is_there(path) and not path.is_dir():
+            raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")
 
 
 def check_part(plan: Plan, folder: Folder, part: Part, update: int) -> None:

@@ -18,7 +18,7 @@ from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
 from isjax.run import store
 from isjax.run.files import Damaged, is_there, sealed, shown
-from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, read_settings, read_summary
+from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, read_settings, read_summary
 from isjax.run.parts import Folder, known_rounds
 from isjax.run.progress import number, rate
 from isjax.run.report import write_report
@@ -30,6 +30,7 @@ from isjax.run.train import Options, Run, is_finished, tidy
 from isjax.stats import bootstrap_interval, interquartile_mean
 
 SWEEP, LEARNERS = "sweep.json", "learners.parquet"
+DEFAULT = Path("runs/sweep")
 SHOWN = 10
 """Settings that are printed, the best ones."""
 
@@ -40,7 +41,7 @@ class Sweep:
     Args:
       settings: what differs, setting by setting.
       groups: the runs that they make.
-      folder: where everything goes; each group has a run folder in it.
+      folder: where everything goes; each group has a run folder in it. A new one, `runs/sweep`, if left out.
       resume: go on where it stopped.
       options: of every run.
 
@@ -49,27 +50,41 @@ class Sweep:
     """
 
     def __init__(
-        self, settings: Sequence[Values], groups: Sequence[Group], folder: Path, *, resume: bool, options: Options
+        self,
+        settings: Sequence[Values],
+        groups: Sequence[Group],
+        folder: Path | None = None,
+        *,
+        resume: bool,
+        options: Options,
     ) -> None:
-        self._settings, self._groups, self._folder, self._options = settings, groups, folder, options
-        store.check_folder(folder)
-        if not resume and (holds_sweep(folder) or store.holds_run(folder)):
-            raise ValueError(f"out must not hold another run or sweep, but {folder} does; resume goes on with it.")
-        self._runs = [self._run(number) for number in range(len(groups))]
+        self._settings, self._groups, self._options = settings, groups, options
+        if folder is not None:
+            store.check_folder(folder)
+            check_places(folder)
+            if not resume and (holds_sweep(folder) or store.holds_run(folder)):
+                raise ValueError(f"out must not hold another run or sweep, but {folder} does; resume goes on with it.")
+        self.folder = folder or store.claim(DEFAULT)
+        try:
+            self._runs = [self._run(number) for number in range(len(groups))]
+        except BaseException:
+            if folder is None:
+                self.folder.rmdir()
+            raise
 
     def train(self) -> dict[str, Any]:
         """Trains what is not trained yet; returns what `summary.json` holds."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with store.locked(self._folder, jax.process_index()):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with store.locked(self.folder, jax.process_index()):
             return self._train()
 
     def _train(self) -> dict[str, Any]:
         leads = jax.process_index() == 0
         if leads:
-            tidy(self._folder)
-        if leads and not holds_sweep(self._folder):
+            tidy(self.folder)
+        if leads and not holds_sweep(self.folder):
             content = sealed(as_json(self._settings, self._groups))
-            store.write_json(self._folder / SWEEP, {"command": self._options.command} | content)
+            store.write_json(self.folder / SWEEP, {"command": self._options.command} | content)
         for run in self._runs:
             if is_finished(run.folder):
                 if leads:
@@ -77,11 +92,11 @@ class Sweep:
             elif run.train()["status"] != "finished":
                 return {"status": "interrupted"}
         if leads:
-            write_results(self._folder)
-        return store.read_json(self._folder / store.SUMMARY)
+            write_results(self.folder)
+        return store.read_json(self.folder / store.SUMMARY)
 
     def _run(self, number: int) -> Run:
-        folder = group_folder(self._folder, number)
+        folder = group_folder(self.folder, number)
         return Run(self._groups[number].plan, folder, resume=store.holds_run(folder), options=self._options)
 
 

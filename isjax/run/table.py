@@ -6,6 +6,7 @@ up to any checkpoint are on disk. When the run ends, the files become the one `m
 """
 
 import itertools
+import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from isjax.run.files import Damaged, brief, is_regular, is_there, kind_of, replacing
+from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
 from isjax.run.parts import Part
 from isjax.run.store import METRICS, ROWS_FOLDER
 
+_CHECKSUMS = b"checksums"
+"""Where a file of rows has those of its columns."""
 ROWS_IN_MEMORY = 2**18
 """Rows that wait in memory for the next checkpoint, at most: about 25 MB, or 45 with histograms."""
 
@@ -45,7 +48,7 @@ class Table:
         if self._waiting:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / f"{self._last_update:012d}.parquet") as file:
-                pq.write_table(pa.concat_tables(self._waiting), file, write_page_checksum=True)
+                pq.write_table(_with_checksums(pa.concat_tables(self._waiting)), file, write_page_checksum=True)
             self._waiting = []
 
     def drop_after(self, update: int) -> None:
@@ -67,7 +70,7 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
     done = folder / f".{ROWS_FOLDER}.done"
     if files:
         # What another version of isjax began may have fewer columns.
-        schema = pa.unify_schemas([_schema(file) for file in files])
+        schema = pa.unify_schemas([_schema(file) for file in files]).remove_metadata()
         with replacing(folder / METRICS) as file, _writer(file, schema) as writer:
             for table in _joined(itertools.chain.from_iterable(_side_by_side(parts, schema) for parts in rounds)):
                 writer.write_table(table)
@@ -138,8 +141,8 @@ def _compare(table: pa.Table, learners: Sequence[np.ndarray], ends: np.ndarray, 
     raise Damaged(f"{path} is not what was written: {lacks}. {advice}")
 
 
-def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", **options: Any) -> pa.Table:
-    """A file of rows, its pages compared with their checksums.
+def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", filters: Any = None) -> pa.Table:
+    """A file of rows, its pages and, if all rows are read, its columns compared with their checksums.
 
     Raises:
       Damaged: it is none.
@@ -148,7 +151,9 @@ def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", **
         if not is_regular(file):
             raise ValueError(f"it is {kind_of(file)}")
         names = None if columns is None else list(columns)
-        table = pq.read_table(file, columns=names, page_checksum_verification=True, partitioning=None, **options)
+        table = pq.read_table(file, columns=names, page_checksum_verification=True, partitioning=None, filters=filters)
+        if filters is None:
+            _check_checksums(table)
         for name in ("update", "learner"):
             is_wanted = columns is None or name in columns
             if is_wanted and (name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type)):
@@ -156,6 +161,35 @@ def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", **
         return table
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise Damaged(f"{file} cannot be read: {brief(error)}. {advice}".rstrip()) from error
+
+
+def _with_checksums(table: pa.Table) -> pa.Table:
+    """With a checksum of each column, which goes with the file."""
+    found = {name: _column_checksum(table[name]) for name in table.column_names}
+    return table.replace_schema_metadata({_CHECKSUMS: json.dumps(found)})
+
+
+def _check_checksums(table: pa.Table) -> None:
+    """Raises `ValueError` if a column is not what was written; what has no checksum is from an earlier version."""
+    expected = json.loads((table.schema.metadata or {}).get(_CHECKSUMS, b"{}"))
+    for name in table.column_names:
+        if name in expected and expected[name] != _column_checksum(table[name]):
+            raise ValueError(f"the checksum of its column {name} is another")
+
+
+def _column_checksum(column: pa.ChunkedArray) -> int:
+    """Of values, and of where there are none."""
+    is_there = column.is_valid().combine_chunks().to_numpy(zero_copy_only=False)
+    values = column.drop_null().combine_chunks()
+    values = values.flatten() if pa.types.is_fixed_size_list(column.type) else values
+    return checksum({"there": is_there, "values": values.to_numpy(zero_copy_only=False)})
+
+
+def _in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With nulls for the columns that it lacks."""
+    nulls = {field.name: pa.nulls(len(table), field.type) for field in schema}
+    found = {name: table[name] for name in table.column_names}
+    return pa.table([(nulls | found)[field.name] for field in schema], schema=schema)
 
 
 def _schema(file: Path) -> pa.Schema:
@@ -174,7 +208,7 @@ def _side_by_side(parts: Sequence[tuple[Path, int]], schema: pa.Schema) -> Itera
 
 def _chunks(path: Path, learners: int, schema: pa.Schema) -> Iterator[pa.Table]:
     for file in _files(path):
-        table = _read(file, schema=schema)
+        table = _in_schema(_read(file), schema)
         for first in range(0, len(table), learners):
             yield table.slice(first, learners)
 

@@ -22,7 +22,15 @@ from isjax.run import store
 from isjax.run.checkpoints import Rows, read_newest
 from isjax.run.files import Damaged, is_there, remove_leftovers, sealed
 from isjax.run.hosts import HostLost, Hosts, Watch, here
-from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_part, check_table, read_settings, read_summary
+from isjax.run.integrity import (
+    SUMMARY_SHAPE,
+    SWEEP_SHAPE,
+    check_part,
+    check_places,
+    check_table,
+    read_settings,
+    read_summary,
+)
 from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
 from isjax.run.progress import Glance, glance
@@ -344,6 +352,7 @@ def _new_folder(plan: Plan, hosts: Hosts) -> Path:
 
 def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
     store.check_folder(folder)
+    check_places(folder)
     if not resume and store.holds_run(folder):
         raise ValueError(f"out must not hold another run, but {folder} does; resume goes on with it.")
     if resume:
