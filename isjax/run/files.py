@@ -138,7 +138,7 @@ def checksum(arrays: dict[str, np.ndarray]) -> int:
     found = 0
     for name, x in sorted(arrays.items()):
         found = zlib.crc32(f"{name} {x.dtype.str} {x.shape}".encode(), found)
-        found = zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8), found)
+        found = zlib.crc32(np.ascontiguousarray(x).reshape(-1).view(np.uint8).data, found)
     return found
 
 

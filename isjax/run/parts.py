@@ -83,7 +83,7 @@ class Outcome:
         arrays = {name: np.asarray(x) for name, x in vars(self).items()}
         checks = {"run": np.asarray(run), "checksum": np.asarray(checksum(arrays))}
         with store.replacing(path) as file:
-            np.savez(file, **arrays, **checks)
+            np.savez(file, **arrays, **checks)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path, part: Part | None = None, run: str | None = None) -> "Outcome":

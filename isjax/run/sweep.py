@@ -166,11 +166,15 @@ def best_group(folder: Path) -> Path:
     """
     if not holds_sweep(folder):
         return folder
-    if not is_finished(folder):
+    summary = read_summary(folder, SWEEP_SHAPE)
+    if summary.get("status") != "finished":
         raise ValueError(f"{folder} must be a sweep that has come to its end; its groups are runs that may have.")
-    best = read_summary(folder, SWEEP_SHAPE)["settings"][0]["setting"]
+    best = summary["settings"][0]["setting"]
     groups = read_sweep(folder)[1]
-    return group_folder(folder, next(i for i, group in enumerate(groups) if best in group.settings))
+    place = next((i for i, group in enumerate(groups) if best in group.settings), None)
+    if place is None:
+        raise Damaged(f"{folder / store.SUMMARY} is damaged: {SWEEP} has no setting {best}.")
+    return group_folder(folder, place)
 
 
 def write_results(folder: Path) -> None:

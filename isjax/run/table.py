@@ -151,7 +151,7 @@ def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", fi
         if not is_regular(file):
             raise ValueError(f"it is {kind_of(file)}")
         names = None if columns is None else list(columns)
-        table = pq.read_table(file, columns=names, page_checksum_verification=True, partitioning=None, filters=filters)
+        table = pq.read_table(file.absolute(), columns=names, page_checksum_verification=True, filters=filters)
         if filters is None:
             _check_checksums(table)
         for name in ("update", "learner"):
