@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
 from isjax.run.parts import Part
-from isjax.run.store import METRICS, ROWS_FOLDER
+from isjax.run.store import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
 
 _CHECKSUMS = b"checksums"
 """Where a file of rows has those of its columns."""
@@ -107,7 +107,7 @@ def check_rows(
 
 def check_merged(path: Path, rounds: Sequence[Sequence[Part]], chunk: int) -> None:
     """Raises `Damaged` unless the one file holds the rows of all parts, which have ended."""
-    advice = "The command in config.json repeats the run in another folder."
+    advice = f"To train its learners again, remove it, {CHECKPOINTS} and {OUTCOMES}."
     table = _read(path, ["update", "learner"], advice)
     first = 0
     for parts in rounds:

@@ -319,9 +319,10 @@ def is_finished(folder: Path) -> bool:
         at = Folder(folder)
         known = known_rounds(plan, grouping, at)
         tally_of(plan, known, at)
+        check_table(plan, known, at, is_complete=True)
     except Damaged:
         return False
-    return at.ended(known[-1]) and known[-1][0].stop == plan.config.updates and is_there(folder / store.METRICS)
+    return at.ended(known[-1]) and known[-1][0].stop == plan.config.updates
 
 
 def _says_finished(folder: Path) -> bool:

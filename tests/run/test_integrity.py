@@ -210,6 +210,10 @@ def test_a_finished_table_that_lost_rows_is_no_finished_run(whole, plan, options
     pq.write_table(table.slice(3), whole / "metrics.parquet")
     with pytest.raises(Damaged, match=r"metrics\.parquet is not what was written: the rows of update 4 are missing"):
         write_report(whole)
+    (whole / "metrics.parquet").write_bytes(b"")
+    assert not is_finished(whole)
+    with pytest.raises(Damaged, match=r"metrics\.parquet cannot be read: .*remove it, checkpoints and outcomes"):
+        Run(plan, whole, resume=True, options=options).train()
 
 
 def test_reading_a_learner_writes_nothing(copy):
