@@ -202,7 +202,8 @@ def brief(error: BaseException) -> str:
     """The first line of what an error says, without its full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"{error}".partition("\n")[0][:160].rstrip(".") or type(error).__name__
+    said = re.sub(r"^Could not open Parquet input source '.*?': ", "", f"{error}".partition("\n")[0])
+    return said[:80].rstrip(". ") or type(error).__name__
 
 
 def finite(x: Any) -> Any:

@@ -174,7 +174,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _what(path: Path) -> str:
-    return "a file" if path.is_file() else "no folder"
+    return "a file" if path.exists() else "a link that leads nowhere"
 
 
 def holds_run(path: Path) -> bool:
