@@ -168,7 +168,8 @@ def sweep(argv: list[str]) -> int:
                 f"{len(settings):,} settings of {groups[0].plan.per_setting:,} learners, {len(groups)} to compile.",
                 file=sys.stderr,
             )
-        return Job(run.folder, run.train, is_finished(run.folder))
+        folder = own or run.folder
+        return Job(folder, run.train, is_finished(folder))
 
     return _in_a_folder("sweep", flags, prepare)
 

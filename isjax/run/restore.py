@@ -61,6 +61,11 @@ class Trained(NamedTuple):
         found = read_newest(path, part.learners, self.plan.digest)
         if found is None:
             raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
+        if found.damaged:
+            raise Damaged(
+                f"{path / str(found.damaged[0])} is damaged, and the one before is of update {found.update}. "
+                "isjax train --resume goes on from there."
+            )
         ended = Folder(self.folder).ended([part])
         if ended and found.update != part.stop:
             raise Damaged(f"{path} has lost its last checkpoint, at update {part.stop}.")
