@@ -116,8 +116,7 @@ def check_part(plan: Plan, folder: Folder, part: Part, update: int) -> None:
         return
     if not has_parts(folder.path) and is_there(folder.path / store.METRICS):
         return  # the files of all parts have become one, which is compared with all parts at the end
-    again = f"{folder.checkpoints(part)} and, if it is there, {folder.outcome(part)}"
-    check_rows(folder.metrics(part), part, update, plan.chunk, f"To train its learners again, remove {again}.")
+    check_rows(folder.metrics(part), part, update, plan.chunk, _again(part))
 
 
 def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *, is_complete: bool) -> None:
@@ -136,8 +135,12 @@ def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *,
     for parts in rounds:
         for part in parts:
             update = part.stop if folder.ended([part]) else None
-            advice = f"To train its learners again, remove {folder.checkpoints(part)} and {folder.outcome(part)}."
-            check_rows(folder.metrics(part), part, update, plan.chunk, advice, ["update", "learner"])
+            check_rows(folder.metrics(part), part, update, plan.chunk, _again(part), ["update", "learner"])
+
+
+def _again(part: Part) -> str:
+    where = f"{store.CHECKPOINTS}/{part.name} and {store.OUTCOMES}/{part.name}.npz"
+    return f"To train its learners again, remove {where}."
 
 
 def check_run(folder: Path) -> None:
