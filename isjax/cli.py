@@ -148,7 +148,7 @@ def train(argv: list[str]) -> int:
     flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 
     def prepare() -> Job:
-        from isjax.run.store import Plan, free_folder
+        from isjax.run.store import Plan
         from isjax.run.train import Run, is_finished
 
         plan = Plan(
@@ -156,9 +156,9 @@ def train(argv: list[str]) -> int:
             hyper=Hyper(**vars(flags.learning)),
             **{name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")},
         )
-        folder = Path(flags.run.out) if flags.run.out else free_folder(plan)
+        folder = Path(flags.run.out) if flags.run.out else None
         run = Run(plan, folder, resume=flags.run.resume, options=_options(flags, "train", argv))
-        return Job(folder, run.train, is_finished(folder))
+        return Job(run.folder, run.train, is_finished(run.folder))
 
     return _in_a_folder("train", flags, prepare)
 
@@ -188,7 +188,8 @@ def sweep(argv: list[str]) -> int:
         from isjax.run.train import is_finished
 
         folder = Path(flags.run.out or "runs/sweep")
-        check_folder(folder, resume=flags.run.resume)
+        if flags.run.out or flags.run.resume:
+            check_folder(folder, resume=flags.run.resume)
         saved = read_sweep(folder) if flags.run.resume else None
         if saved and not decides(argv, file):
             settings, groups = saved
@@ -201,10 +202,12 @@ def sweep(argv: list[str]) -> int:
         if saved and as_json(settings, groups) != as_json(*saved):
             rule = f"come with the settings of the sweep in {folder}, or with none"
             raise FieldError("resume", rule, "on", "{field} must {rule}.")
-        run = Sweep(settings, groups, folder, resume=flags.run.resume, options=_options(flags, "sweep", argv))
+        own = folder if flags.run.out or flags.run.resume else None
+        run = Sweep(settings, groups, own, resume=flags.run.resume, options=_options(flags, "sweep", argv))
         if not flags.run.quiet:
             learners = groups[0].plan.per_setting
             tell(f"{len(settings):,} settings of {learners:,} learners, {len(groups)} to compile.")
+        folder = own or run.folder
         return Job(folder, run.train, is_finished(folder))
 
     return _in_a_folder("sweep", flags, prepare)
@@ -304,7 +307,7 @@ def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
         folder = job.folder
     except KeyboardInterrupt:
         return _interrupted(command, folder)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise BadArguments(in_flags(error, type(flags))) from error
     try:
         if flags.run.resume and job.is_finished:
@@ -322,9 +325,18 @@ def _in_a_folder(command: str, flags: Any, prepare: Callable[[], Job]) -> int:
         if output_fails(error):
             return _complain(f"isjax {command}", f"the output cannot be written: {_first_line(error)}", FAILED)
         reason = f"the run failed: {_first_line(error)}"
+        if _is_damaged(error):
+            return _complain(f"isjax {command}", str(error))
         if _holds_something(folder):
             reason = f"{reason.rstrip('.')}. {_again(command, folder)}"
         return _complain(f"isjax {command}", reason, FAILED)
+
+
+def _is_damaged(error: Exception) -> bool:
+    """Whether it is about what a folder holds: that is input, which was bad."""
+    from isjax.run.files import Damaged
+
+    return isinstance(error, Damaged)
 
 
 def _options(flags: Any, command: str, argv: list[str]) -> Any:
@@ -355,11 +367,15 @@ def _finish(command: str, summary: dict[str, Any], folder: Path, *, quiet: bool)
 
 def _add_page(command: str, folder: Path) -> None:
     """Writes the page of a job that is finished, if it is not there: a run may have been stopped just before."""
-    if jax.process_index() or (folder / "report.html").exists():
-        return
     from isjax.run.report import write_report
     from isjax.run.report.sweep import write_sweep_report
+    from isjax.run.train import tidy
 
+    if jax.process_index():
+        return
+    tidy(folder)
+    if (folder / "report.html").exists():
+        return
     (write_sweep_report if command == "sweep" else write_report)(folder)
 
 

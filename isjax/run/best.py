@@ -1,6 +1,7 @@
 """What `isjax best` does: one learner alone, with its settings, a fresh evaluation and a picture of it at work."""
 
 import dataclasses
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -139,9 +140,11 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     states, rewards, finished = episode(policy, key)
     path = folder / f"{EPISODE}.gif"
     try:
-        animate(config["env"], tuple(config["env_params"]), states[:FRAMES], np.cumsum(rewards)[:FRAMES], path)
+        with tempfile.TemporaryDirectory() as place, replacing(path) as file:
+            drawn = Path(place) / path.name
+            animate(config["env"], tuple(config["env_params"]), states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
+            file.write(drawn.read_bytes())
     except Exception as error:  # whatever gymnax and the libraries that it draws with may lack
-        path.unlink(missing_ok=True)
         reason = f"{error.__context__ or error}".partition("\n")[0]
         return f"gymnax cannot draw {config['env']} here: {reason}"
     cut = f", its first {FRAMES} steps" if len(states) > FRAMES else ""

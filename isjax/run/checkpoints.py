@@ -1,7 +1,12 @@
 """Checkpoints of a population: asynchronous, atomic, the newest few kept. Each is a table with a row a learner."""
 
 import dataclasses
+import json
+import logging
+import re
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,16 +18,20 @@ from orbax.checkpoint import future
 
 from isjax.learner import LearnerState
 from isjax.learner.keys import written_out
+from isjax.run.files import Damaged, brief, check_seal, checksum, is_number, is_regular, kind_of, object_of, sealed
 
 Rows = dict[str, np.ndarray]
 """By dtype, `[L, K]`: all that a state holds of that dtype, side by side. Few large arrays cost a fraction of many
 small ones to write, and learners can be taken from several tables."""
+_ROWS, _CHECKSUM, _PROGRESS = "state/rows.npz", "state/rows.json", "progress/metadata"
+"""Files of a checkpoint."""
+_UNFINISHED = ".orbax-checkpoint-tmp"
 
 
 class RowsHandler(ocp.AsyncCheckpointHandler):
-    """Writes rows as one file, whose checksums tell a damaged one; also on a host that is not the first."""
+    """Writes rows as one file, and their checksum beside it; also on a host that is not the first."""
 
-    FILE = "rows.npz"
+    FILE, CHECKSUM = Path(_ROWS).name, Path(_CHECKSUM).name
 
     async def async_save(self, directory: Any, args: "RowsSave") -> list[Any]:
         """Starts to write."""
@@ -31,6 +40,7 @@ class RowsHandler(ocp.AsyncCheckpointHandler):
     def save(self, directory: Any, args: "RowsSave") -> None:
         """Writes."""
         np.savez(directory / self.FILE, **args.rows)  # type: ignore[arg-type]
+        (directory / self.CHECKSUM).write_text(json.dumps({"checksum": checksum(args.rows)}))
 
     def restore(self, directory: Any, args: Any = None) -> Rows:
         """Reads everything."""
@@ -86,54 +96,128 @@ class Checkpoints:
             "state": RowsHandler(),
             "progress": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
         }
-        self._folder = folder.absolute()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        self._folder, self._kept = folder.absolute(), kept
+        self._options, self._handlers = options, handlers
+        self._manager: ocp.CheckpointManager | None = None
 
     def save(self, update: int, rows: Rows, progress: dict[str, Any]) -> None:
         """Starts to write; waits for the one before."""
+        if self._manager is None:
+            logging.getLogger("absl").setLevel(logging.CRITICAL)  # what goes wrong is raised
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._manager = ocp.CheckpointManager(self._folder, options=self._options, item_handlers=self._handlers)
         items = ocp.args.Composite(state=RowsSave(rows), progress=ocp.args.JsonSave(progress))
         self._manager.save(update, args=items)
 
-    def restore(self) -> Restored | None:
+    def restore(self, learners: np.ndarray | None = None, run: str | None = None) -> Restored | None:
         """The newest checkpoint that can be read; `None` if there are none at all.
 
+        Args:
+          learners: whose it has to be.
+          run: digest of the plan that it has to be of.
+
         Raises:
-          ValueError: there are some, and none can be read.
+          Damaged: there are some, and none can be read.
         """
-        damaged: list[int] = []
-        error: Exception | None = None
-        for update in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                rows, progress = self._read(update)
-            except Exception as caught:  # whatever the storage beneath makes of damaged bytes
-                damaged, error = [*damaged, update], caught
-                continue
-            self._remove(damaged)
-            return Restored(update, rows, progress, damaged)
-        if error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"No checkpoint in {self._folder} can be read; the oldest says: {reason}") from error
-        return None
+        return read_newest(self._folder, learners, run)
+
+    def tidy(self, damaged: list[int]) -> None:
+        """Removes damaged checkpoints, and what a process that was killed left: half of one, or one too many."""
+        if not self._folder.is_dir():
+            return
+        for update in damaged:
+            _remove(self._folder / str(update))
+        for path in self._folder.iterdir():
+            if _UNFINISHED in path.name:
+                _remove(path)
+        for update in _updates(self._folder)[self._kept :]:
+            _remove(self._folder / str(update))
 
     def wait(self) -> None:
         """Returns once everything saved is on disk; raises what went wrong while writing."""
-        self._manager.wait_until_finished()
+        if self._manager:
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and lets go of the threads."""
-        self._manager.close()
+        if self._manager:
+            self._manager.close()
 
-    def _read(self, update: int) -> tuple[Rows, dict[str, Any]]:
-        items = ocp.args.Composite(state=RowsRestore(), progress=ocp.args.JsonRestore())
-        found = self._manager.restore(update, args=items)
-        return found["state"], found["progress"]
 
-    def _remove(self, updates: list[int]) -> None:
-        for update in updates:
-            shutil.rmtree(self._folder / str(update))
-        if updates:
-            self._manager.reload()
+def read_newest(folder: Path, learners: np.ndarray | None = None, run: str | None = None) -> Restored | None:
+    """As `Checkpoints.restore`; nothing is written, so that it is safe beside a process that trains."""
+    damaged: list[int] = []
+    error: Exception | None = None
+    for update in _updates(folder):
+        try:
+            rows, progress = _read(folder / str(update))
+            if learners is not None:
+                _check(rows, progress, update, learners, run)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, RecursionError) as caught:
+            damaged, error = [*damaged, update], caught
+            continue
+        return Restored(update, rows, progress, damaged)
+    if error:
+        raise Damaged(
+            f"No checkpoint in {folder} can be read; the oldest says: {brief(error)}. "
+            "Without that folder its learners are trained again."
+        ) from error
+    return None
+
+
+def sealed_progress(update: int, learners: np.ndarray, run: str, **more: Any) -> dict[str, Any]:
+    """What goes with the rows of a checkpoint, so that it can be told from others and from a damaged one."""
+    who = {"update": update, "learners": len(learners), "indices": checksum({"learners": learners}), "run": run}
+    return sealed(who | more)
+
+
+def _updates(folder: Path) -> list[int]:
+    """Those of the checkpoints in a folder, the newest first."""
+    if not folder.is_dir():
+        if folder.exists():
+            raise Damaged(f"{folder} must be a folder of checkpoints, but it is a file. Without it, they start again.")
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if re.fullmatch("0|[1-9][0-9]*", path.name))[::-1]
+
+
+def _read(folder: Path) -> tuple[Rows, dict[str, Any]]:
+    for name in (_ROWS, _PROGRESS):
+        if not is_regular(folder / name):
+            raise ValueError(f"its {name} is {kind_of(folder / name)}")
+    with np.load(folder / _ROWS) as file:
+        rows = dict(file)
+    progress = json.loads((folder / _PROGRESS).read_text("utf-8"))
+    if not isinstance(progress, dict):
+        raise ValueError(f"its {_PROGRESS} holds no object")
+    check_seal(progress, folder / _PROGRESS)
+    is_checked = "run" in progress  # an earlier version of isjax wrote no checksum
+    if is_checked and json.loads((folder / _CHECKSUM).read_text("utf-8"))["checksum"] != checksum(rows):
+        raise ValueError(f"the checksum of its {_ROWS} is another")
+    return rows, progress
+
+
+def _check(rows: Rows, progress: dict[str, Any], update: int, learners: np.ndarray, run: str | None) -> None:
+    """Raises `ValueError` unless a checkpoint is that of some learners of a run at an update."""
+    for name in ("key", "layout", "size", "teams", "seconds"):
+        if name not in progress:
+            raise ValueError(f"its {_PROGRESS} lacks {name}")
+    if not object_of(compile_s=is_number, train_s=is_number, wall_s=is_number)(progress["seconds"]):
+        raise ValueError(f"its {_PROGRESS} holds no seconds")
+    counts = {len(x) if x.ndim == 2 else 0 for x in rows.values()}
+    if counts != {len(learners)}:
+        raise ValueError(f"it holds {max(counts, default=0)} learners, but the run has {len(learners)} there")
+    if "run" in progress:
+        here = sealed_progress(update, learners, run or progress["run"])
+        different = [name for name in ("run", "update", "learners", "indices") if progress.get(name) != here[name]]
+        if different:
+            raise ValueError(f"it is that of another {different[0]}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def pack(state: LearnerState) -> dict[str, jax.Array]:
@@ -146,7 +230,14 @@ def pack(state: LearnerState) -> dict[str, jax.Array]:
 
 
 def unpack(rows: Rows, like: LearnerState, key_implementation: str) -> LearnerState:
-    """The state that was packed, its arrays in NumPy; `like` has its structure and shapes."""
+    """The state that was packed, its arrays in NumPy; `like` has its structure and shapes.
+
+    Raises:
+      Damaged: it has other arrays.
+    """
+    widths = _widths(like)
+    if widths != {name: x.shape[1] for name, x in rows.items()}:
+        raise Damaged(f"A checkpoint is damaged: its rows are not the {sum(widths.values()):,} numbers of a state.")
     at = dict.fromkeys(rows, 0)
 
     def take(x: jax.Array) -> Any:
@@ -159,9 +250,16 @@ def unpack(rows: Rows, like: LearnerState, key_implementation: str) -> LearnerSt
         key = jax.random.wrap_key_data(jnp.asarray(columns), impl=key_implementation)
         return key if key.dtype == x.dtype else written_out(key)
 
-    state = jax.tree.map(take, like)
-    assert all(at[name] == x.shape[1] for name, x in rows.items())
-    return state
+    return jax.tree.map(take, like)
+
+
+def _widths(like: LearnerState) -> dict[str, int]:
+    """By dtype, how many numbers a learner's state has."""
+    widths: dict[str, int] = {}
+    for x in jax.tree.leaves(like):
+        x = jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x
+        widths[str(x.dtype)] = widths.get(str(x.dtype), 0) + int(np.prod(x.shape[1:]))
+    return widths
 
 
 def layout(state: LearnerState) -> dict[str, Any]:

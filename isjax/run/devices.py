@@ -53,9 +53,10 @@ def use_every_core() -> None:
     """On a CPU, a virtual device for each core; a number given in XLA_FLAGS stays what it is."""
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from isjax.run.limits import cores
+
     with contextlib.suppress(RuntimeError):  # devices that are in use already stay what they are
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 def find_devices() -> None:

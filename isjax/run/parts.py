@@ -4,15 +4,18 @@ There are several parts where a population is larger than memory, where several 
 halving. What a part came to is one file; from these files everything else follows.
 """
 
+import contextlib
 import dataclasses
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isjax.run import store
+from isjax.run.files import Damaged, brief, checksum, is_count, is_regular, is_there, kind_of, shown
 from isjax.run.store import Plan
 from isjax.run.summary import setting_scores
 
@@ -25,6 +28,19 @@ class Grouping:
     """Among how many at least."""
     most: int = 2**31 - 1
     """Learners of a part, at most."""
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Grouping":
+        """That of a run's `config.json`.
+
+        Raises:
+          Damaged: it holds none.
+        """
+        found = saved.get("grouping")
+        known = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(found, dict) or set(found) - known or not all(is_count(x) and x for x in found.values()):
+            raise Damaged(f"{store.CONFIG} is damaged: grouping cannot be {shown(found)}.")
+        return cls(**found)
 
 
 class Part(NamedTuple):
@@ -65,24 +81,53 @@ class Outcome:
         scores = self.returns.astype(np.float64).mean(axis=1)
         return np.where(self.alive & np.isfinite(scores), scores, np.nan)
 
-    def save(self, path: Path) -> None:
-        """Writes it, whole or not at all."""
+    def save(self, path: Path, run: str) -> None:
+        """Writes it, whole or not at all; `run` is the digest of the run's plan."""
         path.parent.mkdir(exist_ok=True)
+        arrays = {name: np.asarray(x) for name, x in vars(self).items()}
+        checks = {"run": np.asarray(run), "checksum": np.asarray(checksum(arrays))}
         with store.replacing(path) as file:
-            np.savez(file, **vars(self))
+            np.savez(file, **arrays, **checks)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: Path) -> "Outcome":
-        """Reads what `save` wrote.
+    def load(cls, path: Path, part: Part | None = None, run: str | None = None) -> "Outcome":
+        """Reads what `save` wrote, and compares it with the part and the run that it has to be of.
 
         Raises:
-          ValueError: it is damaged.
+          Damaged: it is not what was written.
         """
         try:
+            if not is_regular(path):
+                raise ValueError(f"it is {kind_of(path)}")
             with np.load(path) as file:
-                return cls(**{name: x if x.ndim else x.item() for name, x in file.items()})
-        except (zipfile.BadZipFile, TypeError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is damaged: {error}.") from error
+                arrays = dict(file)
+            of, expected = arrays.pop("run", run), arrays.pop("checksum", None)
+            if expected is not None and int(expected) != checksum(arrays):
+                raise ValueError("its checksum is another")
+            if of is not None and run is not None and str(of) != run:
+                raise ValueError("it is that of another run")
+            outcome = cls(**{name: x if x.ndim else x.item() for name, x in arrays.items()})
+            outcome._check(part)
+            return outcome
+        except (OSError, zipfile.BadZipFile, zlib.error, TypeError, ValueError, EOFError, KeyError) as error:
+            raise Damaged(
+                f"{path} is damaged: {brief(error)}. isjax train --resume makes it again if it is removed."
+            ) from error
+
+    def _check(self, part: Part | None) -> None:
+        """Raises `ValueError` unless everything has the shape that it must have."""
+        count = len(np.atleast_1d(self.learners))
+        for name in ("learners", "alive", "died_at", "updates"):
+            x = getattr(self, name)
+            if np.shape(x) != (count,) or x.dtype.kind not in "bi":
+                raise ValueError(f"its {name} are not one of each learner")
+        if np.ndim(self.returns) != 2 or len(self.returns) != count or self.returns.dtype.kind != "f":
+            raise ValueError("its returns are not some of each learner")
+        numbers = (self.host, self.compile_s, self.train_s, self.wall_s)
+        if not all(type(x) in (int, float) and 0 <= x < np.inf for x in numbers):
+            raise ValueError("its seconds are no numbers")
+        if part is not None and not np.array_equal(self.learners, part.learners):
+            raise ValueError(f"it holds {count} learners that are not the {len(part.learners)} of the part")
 
 
 class Folder(NamedTuple):
@@ -102,13 +147,26 @@ class Folder(NamedTuple):
         """What it came to, once it has."""
         return self.path / store.OUTCOMES / f"{part.name}.npz"
 
-    def outcomes(self, parts: Sequence[Part]) -> list[Outcome]:
+    def outcomes(self, parts: Sequence[Part], plan: Plan) -> list[Outcome]:
         """What parts came to, all of which have ended."""
-        return [Outcome.load(self.outcome(part)) for part in parts]
+        return [Outcome.load(self.outcome(part), part, plan.digest) for part in parts]
 
     def ended(self, parts: Sequence[Part]) -> bool:
         """Whether all of these have."""
-        return all(self.outcome(part).exists() for part in parts)
+        return all(is_there(self.outcome(part)) for part in parts)
+
+    def drop_damaged_outcome(self, part: Part, plan: Plan) -> bool:
+        """Removes what a part came to if it cannot be read; returns whether it was removed."""
+        path = self.outcome(part)
+        if not is_there(path):
+            return False
+        with contextlib.suppress(Damaged):
+            Outcome.load(path, part, plan.digest)
+            return False
+        if path.is_dir() and not path.is_symlink():
+            raise Damaged(f"{path} must be a file, but it is a folder: remove it to make the file again.")
+        path.unlink()
+        return True
 
 
 def rungs(plan: Plan) -> list[int]:
@@ -130,7 +188,7 @@ def rounds(plan: Plan, grouping: Grouping, folder: Folder) -> Iterator[list[Part
         parts = divide(learners, grouping, number, start, stop)
         yield parts
         if stop < plan.config.updates:
-            learners, start = survivors(plan, folder.outcomes(parts)), stop
+            learners, start = survivors(plan, folder.outcomes(parts, plan)), stop
 
 
 def known_rounds(plan: Plan, grouping: Grouping, folder: Folder) -> list[list[Part]]:
@@ -163,13 +221,3 @@ def survivors(plan: Plan, outcomes: Sequence[Outcome]) -> np.ndarray:
     order = sorted(by_setting, key=lambda setting: (-by_setting[setting], setting))
     kept = order[: -(-len(order) // 2)]
     return np.sort(learners[np.isin(learners // plan.per_setting, kept)])
-
-
-def last_parts(found: Sequence[Sequence[Part]], learner: int) -> list[Part]:
-    """The parts that hold a learner, the last one first."""
-    return [part for parts in reversed(found) for part in parts if np.isin(learner, part.learners)]
-
-
-def position(part: Part, learner: int) -> int:
-    """Which row of a part a learner has."""
-    return int(np.searchsorted(part.learners, learner))

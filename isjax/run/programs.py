@@ -14,6 +14,7 @@ from isjax.learner import LearnerState, make_learner
 from isjax.learner.metrics import without_nan
 from isjax.population import CPU_GROUP, LEARNER, Population, make_population
 from isjax.run.checkpoints import Rows, layout, pack, unpack
+from isjax.run.limits import free_memory
 from isjax.run.store import Plan
 from isjax.run.summary import training_key
 from isjax.types import Device, Metrics
@@ -118,13 +119,17 @@ def free_bytes(device: Device, local_devices: int) -> float | None:
     if device.platform != "cpu":
         stats = device.memory_stats()
         return SHARE_OF_DEVICE * (stats["bytes_limit"] - stats["bytes_in_use"]) if stats else None
+    found = [free for free in (_free_on_the_host(), free_memory()) if free is not None]
+    return SHARE_OF_HOST * min(found) / local_devices if found else None
+
+
+def _free_on_the_host() -> float | None:
     try:
         with open("/proc/meminfo") as file:
             found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in file}
-        return SHARE_OF_HOST * found["MemAvailable"] / local_devices
-    except (OSError, KeyError):
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
-        return total and SHARE_OF_HOST * total / local_devices
+        return found["MemAvailable"]
+    except (OSError, KeyError, ValueError, IndexError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
 
 
 def _bytes_per_learner(population: Population, size: int, advance: Any, evaluate: Any, packed: Any) -> float | None:

@@ -10,8 +10,10 @@ from isjax.errors import FieldError
 from isjax.learner import LearnerState, make_learner
 from isjax.population import best_learner
 from isjax.run import store
-from isjax.run.checkpoints import Checkpoints, layout, unpack
-from isjax.run.parts import Folder, Grouping, known_rounds
+from isjax.run.checkpoints import layout, read_newest, unpack
+from isjax.run.files import Damaged
+from isjax.run.integrity import read_settings
+from isjax.run.parts import Folder, Grouping, Part, known_rounds
 from isjax.run.store import Plan
 from isjax.run.summary import training_key
 from isjax.run.tally import Tally, tally_of
@@ -55,23 +57,28 @@ class Trained(NamedTuple):
         if not 0 <= index < learners:
             raise FieldError("learner", f"from 0 to {learners - 1}", index)
         folder = Folder(self.folder)
-        for parts in reversed(known_rounds(self.plan, Grouping(**self.saved["grouping"]), folder)):
+        for parts in reversed(known_rounds(self.plan, Grouping.from_json(self.saved), folder)):
             for part in parts:
                 if index in part.learners and folder.checkpoints(part).exists():
-                    return self._read(folder.checkpoints(part), index, int(np.searchsorted(part.learners, index)))
+                    return self._read(folder.checkpoints(part), index, part)
         raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
 
-    def _read(self, path: Path, index: int, row: int) -> Picked:
-        checkpoints = Checkpoints(path)
-        try:
-            found = checkpoints.restore()
-        finally:
-            checkpoints.close()
+    def _read(self, path: Path, index: int, part: Part) -> Picked:
+        found = read_newest(path, part.learners, self.plan.digest)
         if found is None:
             raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
+        if found.damaged:
+            raise Damaged(
+                f"{path / str(found.damaged[0])} is damaged, and the one before is of update {found.update}. "
+                "isjax train --resume goes on from there."
+            )
+        ended = Folder(self.folder).ended([part])
+        if ended and found.update != part.stop:
+            raise Damaged(f"{path} has lost its last checkpoint, at update {part.stop}.")
+        row = int(np.searchsorted(part.learners, index))
         like = jax.eval_shape(jax.vmap(make_learner(self.plan.config).init), training_key(self.plan)[None])
         if found.progress["layout"] != layout(like):
-            raise ValueError(f"{path} was written by another version of isjax: its arrays differ.")
+            raise Damaged(f"{path} was written by another version of isjax: its arrays differ.")
         rows = {name: x[row : row + 1] for name, x in found.rows.items()}
         state = unpack(rows, like, found.progress["key"])
         return Picked(index, found.update, jax.tree.map(lambda x: jax.numpy.asarray(x[0]), state))
@@ -85,10 +92,6 @@ def open_run(folder: Path) -> Trained:
     """
     if not store.holds_run(folder):
         raise ValueError(f"{folder} must be the folder of a run, but it holds no {store.CONFIG}.")
-    saved = store.read_json(folder / store.CONFIG)
-    try:
-        plan, grouping = Plan.from_json(saved), Grouping(**saved["grouping"])
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / store.CONFIG} is damaged: {error}.") from error
+    saved, plan, grouping = read_settings(folder)
     rounds = known_rounds(plan, grouping, Folder(folder))
     return Trained(folder, plan, saved, tally_of(plan, rounds, Folder(folder)))

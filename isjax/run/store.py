@@ -1,27 +1,38 @@
-"""The run folder and its JSON files. Every file appears whole or not at all."""
+"""The run folder: what decides the numbers of a run, where its files are, who holds it."""
 
 import contextlib
 import dataclasses
+import errno
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
+import typing
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Literal
 
 import numpy as np
 
 import isjax
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
+from isjax.run.files import Damaged, is_there, read_json, replacing, sealed, shown, write_json
 from isjax.types import Device
+
+__all__ = ["Damaged", "Plan", "read_json", "replacing", "sealed", "write_json"]
 
 CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
 CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
 ROWS = 100
 """About how many rows a learner's table has, unless `log_every` says otherwise."""
+_LONGEST_NAME = 255
+"""Bytes of a file's name, on every common system."""
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems say that know no such locks."""
 _NUMBERS = ("learners", "seed", "log_every", "replicas", "halvings")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
 
@@ -86,20 +97,34 @@ class Plan:
         }
         return json.loads(json.dumps(plan))
 
+    @property
+    def digest(self) -> str:
+        """What tells this plan from others: it goes with everything that a run will read again."""
+        return f"{zlib.crc32(json.dumps(self.as_json(), sort_keys=True).encode()):08x}"
+
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Plan":
         """The plan that `as_json` gave.
 
         Raises:
-          ValueError: its fields are not those of this version.
+          Damaged: its fields are not those of this version, or hold what they cannot.
         """
-        settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["config"].items()}
+        for name in ("config", "hyper"):
+            if not isinstance(saved.get(name), dict):
+                raise Damaged(f"{CONFIG} is damaged: {name} must be an object, but it is {shown(saved.get(name))}.")
         try:
+            _check_types(saved["config"], typing.get_type_hints(Config))
+            _check_types(saved, dict.fromkeys(_NUMBERS, int), needed=True)
+            settings: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in saved["config"].items()}
             config = Config(**settings)
-            hyper = Hyper(**{name: _as_numbers(x) for name, x in saved["hyper"].items()})
+            hyper = Hyper(**{name: _as_numbers(name, x, saved["learners"]) for name, x in saved["hyper"].items()})
+            return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
         except TypeError as error:
-            raise ValueError(f"{CONFIG} was written by another version of isjax: {error}.") from error
-        return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
+            raise Damaged(f"{CONFIG} was written by another version of isjax: {error}.") from error
+        except Damaged:
+            raise
+        except ValueError as error:
+            raise Damaged(f"{CONFIG} is damaged: {error}") from error
 
     def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
         """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
@@ -114,51 +139,51 @@ class Plan:
 
 
 def free_folder(plan: Plan, root: Path = Path("runs")) -> Path:
-    """`root/<env>-<algorithm>-<seed>`, with a number behind it if that is taken."""
-    first = root / f"{plan.config.env}-{plan.config.algorithm}-{plan.seed}"
-    path, number = first, 2
-    while path.exists():
-        path, number = Path(f"{first}-{number}"), number + 1
-    return path
+    """Makes `root/<env>-<algorithm>-<seed>`, with a number behind it if that is taken: nobody else gets the same."""
+    return claim(root / f"{plan.config.env}-{plan.config.algorithm}-{plan.seed}".replace(os.sep, "-"))
+
+
+def claim(first: Path) -> Path:
+    """Makes a folder of that name, with a number behind it if that is taken; returns its path.
+
+    Raises:
+      ValueError: none can be made there.
+    """
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = first if number == 1 else Path(f"{first}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise ValueError(f"out must be a folder that can be made, but {first} is not: {error.strerror}.") from error
+    raise AssertionError("there is always another number")
+
+
+def check_folder(folder: Path) -> None:
+    """Raises `ValueError` unless a folder is there that can be written to, or can be made."""
+    name = shown(os.fspath(folder)).strip("'") if len(os.fspath(folder)) > 200 else folder
+    place = folder
+    while not is_there(place) and place != place.parent:
+        if len(os.fsencode(place.name)) > _LONGEST_NAME:
+            raise ValueError(f"out must have names of at most {_LONGEST_NAME} bytes, but {name} has a longer one.")
+        place = place.parent
+    if not place.is_dir():
+        if place == folder:
+            raise ValueError(f"out must be a folder, but {name} is {_what(place)}.")
+        raise ValueError(f"out must be a folder that can be made, but {name} lies below {_what(place)}.")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"out must be a folder that can be written to, but {name} is none.")
+
+
+def _what(path: Path) -> str:
+    return "a file" if path.exists() else "a link that leads nowhere"
 
 
 def holds_run(path: Path) -> bool:
     """Whether a run was started in this folder."""
-    return (path / CONFIG).exists()
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes JSON; what is not a finite number becomes null."""
-    with replacing(path) as file:
-        file.write(json.dumps(_finite(content), indent=2, allow_nan=False).encode() + b"\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Reads a JSON file.
-
-    Raises:
-      ValueError: it is missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} holds no run: {path.name} is missing.") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON: {error}.") from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the place of `path` once it is complete and on disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return is_there(path / CONFIG)
 
 
 @contextlib.contextmanager
@@ -173,11 +198,15 @@ def locked(path: Path, host: int = 0) -> Iterator[None]:
     except ImportError:  # a system without such locks
         yield
         return
-    with (path / (f".lock-{host}" if host else ".lock")).open("w") as file:
+    name = path / (f".lock-{host}" if host else ".lock")
+    with open(os.open(name, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666), "rb", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{path} is in use: another process trains in it.") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
         yield
 
 
@@ -206,13 +235,29 @@ def _as_json(x: Any) -> Any:
     return x if math.isfinite(x) else str(x)
 
 
-def _as_numbers(x: Any) -> Any:
-    return np.asarray(x, float) if isinstance(x, list) else float(x)
+def _as_numbers(name: str, x: Any, learners: int) -> Any:
+    """A number, or one of each learner."""
+    values = x if isinstance(x, list) else [x]
+    words = ("inf", "-inf", "nan")
+    if (isinstance(x, list) and len(x) != learners) or not all(type(v) in (int, float) or v in words for v in values):
+        raise ValueError(f"{name} must be a number, or one of each learner, but it is {shown(x)}.")
+    return np.asarray([float(v) for v in x]) if isinstance(x, list) else float(x)
 
 
-def _finite(x: Any) -> Any:
-    if isinstance(x, dict):
-        return {name: _finite(value) for name, value in x.items()}
-    if isinstance(x, list | tuple):
-        return [_finite(value) for value in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
+def _check_types(saved: dict[str, Any], kinds: dict[str, Any], *, needed: bool = False) -> None:
+    """Raises `ValueError` for a field that cannot hold what is saved of it."""
+    for name, kind in kinds.items():
+        if name in saved and not _is_of(saved[name], kind):
+            raise ValueError(f"{name} cannot be {shown(saved[name])}.")
+        if needed and name not in saved:
+            raise ValueError(f"{name} is missing.")
+
+
+def _is_of(x: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is Literal:
+        return x in typing.get_args(kind)
+    if typing.get_origin(kind) is tuple:
+        return isinstance(x, list) and all(type(each) is typing.get_args(kind)[0] for each in x)
+    if kind is float:
+        return type(x) in (int, float) and math.isfinite(x)
+    return type(x) is kind or kind not in (int, str, bool)

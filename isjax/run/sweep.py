@@ -17,16 +17,20 @@ from isjax.errors import FieldError
 from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
 from isjax.run import store
-from isjax.run.parts import Folder, Grouping, known_rounds
+from isjax.run.files import Damaged, is_there, sealed, shown
+from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, read_settings, read_summary
+from isjax.run.parts import Folder, known_rounds
 from isjax.run.progress import number, print_whole, rate
+from isjax.run.report import write_report
 from isjax.run.settings import Group, Values, as_flags, as_text
 from isjax.run.store import Plan
 from isjax.run.summary import bootstrap_key, setting_scores
 from isjax.run.tally import Tally, tally_of
-from isjax.run.train import Options, Run, is_finished
+from isjax.run.train import Options, Run, is_finished, tidy
 from isjax.stats import bootstrap_interval, interquartile_mean
 
 SWEEP, LEARNERS = "sweep.json", "learners.parquet"
+DEFAULT = Path("runs/sweep")
 SHOWN = 10
 """Settings that are printed, the best ones."""
 
@@ -37,7 +41,7 @@ class Sweep:
     Args:
       settings: what differs, setting by setting.
       groups: the runs that they make.
-      folder: where everything goes; each group has a run folder in it.
+      folder: where everything goes; each group has a run folder in it. A new one, `runs/sweep`, if left out.
       resume: go on where it stopped.
       options: of every run.
 
@@ -46,36 +50,58 @@ class Sweep:
     """
 
     def __init__(
-        self, settings: Sequence[Values], groups: Sequence[Group], folder: Path, *, resume: bool, options: Options
+        self,
+        settings: Sequence[Values],
+        groups: Sequence[Group],
+        folder: Path | None = None,
+        *,
+        resume: bool,
+        options: Options,
     ) -> None:
-        self._settings, self._groups, self._folder, self._options = settings, groups, folder, options
-        check_folder(folder, resume=resume)
-        self._runs = [self._run(number) for number in range(len(groups))]
+        self._settings, self._groups, self._options = settings, groups, options
+        if folder is not None:
+            check_folder(folder, resume=resume)
+        self.folder = folder or store.claim(DEFAULT)
+        try:
+            self._runs = [self._run(number) for number in range(len(groups))]
+        except BaseException:
+            if folder is None:
+                self.folder.rmdir()
+            raise
 
     def train(self) -> dict[str, Any]:
         """Trains what is not trained yet; returns what `summary.json` holds."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0 and not (self._folder / SWEEP).exists():
-            store.write_json(
-                self._folder / SWEEP, {"command": self._options.command} | as_json(self._settings, self._groups)
-            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with store.locked(self.folder, jax.process_index()):
+            return self._train()
+
+    def _train(self) -> dict[str, Any]:
+        leads = jax.process_index() == 0
+        if leads:
+            tidy(self.folder)
+        if leads and not holds_sweep(self.folder):
+            content = sealed(as_json(self._settings, self._groups))
+            store.write_json(self.folder / SWEEP, {"command": self._options.command} | content)
         for run in self._runs:
-            if not is_finished(run.folder) and run.train()["status"] != "finished":
+            if is_finished(run.folder):
+                if leads:
+                    finish(run.folder)
+            elif run.train()["status"] != "finished":
                 return {"status": "interrupted"}
-        if jax.process_index() == 0:
-            write_results(self._folder)
-        return store.read_json(self._folder / store.SUMMARY)
+        if leads:
+            write_results(self.folder)
+        return store.read_json(self.folder / store.SUMMARY)
 
     def _run(self, number: int) -> Run:
-        folder = group_folder(self._folder, number)
+        folder = group_folder(self.folder, number)
         return Run(self._groups[number].plan, folder, resume=store.holds_run(folder), options=self._options)
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
     """Raises `ValueError` unless a sweep can go there."""
-    if folder.exists() and not folder.is_dir():
-        raise FieldError("out", "a folder", folder, "{field} must be {rule}, but {value} is a file.")
-    if not resume and ((folder / SWEEP).exists() or store.holds_run(folder)):
+    store.check_folder(folder)
+    check_places(folder)
+    if not resume and (holds_sweep(folder) or store.holds_run(folder)):
         sentence = "{field} must not {rule}, but {value} does; {resume} goes on with it."
         raise FieldError("out", "hold another run or sweep", folder, sentence)
 
@@ -87,7 +113,14 @@ def group_folder(folder: Path, number: int) -> Path:
 
 def holds_sweep(folder: Path) -> bool:
     """Whether a sweep was started in this folder."""
-    return (folder / SWEEP).exists()
+    return is_there(folder / SWEEP)
+
+
+def finish(folder: Path) -> None:
+    """Adds what a finished run lacks that was killed at its very end."""
+    tidy(folder)
+    if not is_there(folder / store.REPORT):
+        write_report(folder)
 
 
 def as_json(settings: Sequence[Values], groups: Sequence[Group]) -> dict[str, Any]:
@@ -107,10 +140,28 @@ def read_sweep(folder: Path) -> tuple[list[Values], list[Group]]:
     if not holds_sweep(folder):
         raise ValueError(f"{folder} must be the folder of a sweep, but it holds no {SWEEP}.")
     saved = store.read_json(folder / SWEEP)
+    settings, groups = saved.get("settings"), saved.get("groups")
+    if not (isinstance(settings, list) and settings and all(isinstance(x, dict) and x for x in settings)):
+        raise Damaged(f"{folder / SWEEP} is damaged: settings cannot be {shown(settings)}.")
+    if not (isinstance(groups, list) and groups and all(isinstance(x, dict) for x in groups)):
+        raise Damaged(f"{folder / SWEEP} is damaged: groups cannot be {shown(groups)}.")
+    found = [_group(each, folder / SWEEP) for each in groups]
+    if sorted(number for group in found for number in group.settings) != list(range(len(settings))):
+        raise Damaged(f"{folder / SWEEP} is damaged: its groups do not hold each of its settings once.")
+    return settings, found
+
+
+def _group(saved: dict[str, Any], path: Path) -> Group:
+    numbers, plan = saved.get("settings"), saved.get("plan")
+    if not isinstance(plan, dict) or not isinstance(numbers, list) or not all(type(x) is int for x in numbers):
+        raise Damaged(f"{path} is damaged: a group cannot be {shown(saved)}.")
     try:
-        return saved["settings"], [Group(Plan.from_json(each["plan"]), each["settings"]) for each in saved["groups"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / SWEEP} is damaged: {error}.") from error
+        group = Group(Plan.from_json(plan), numbers)
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}") from error
+    if group.plan.per_setting * len(numbers) != group.plan.learners:
+        raise Damaged(f"{path} is damaged: a group of {len(numbers)} settings has {group.plan.learners} learners.")
+    return group
 
 
 def best_group(folder: Path) -> Path:
@@ -121,11 +172,15 @@ def best_group(folder: Path) -> Path:
     """
     if not holds_sweep(folder):
         return folder
-    if not is_finished(folder):
+    summary = read_summary(folder, SWEEP_SHAPE)
+    if summary.get("status") != "finished":
         raise ValueError(f"{folder} must be a sweep that has come to its end; its groups are runs that may have.")
-    best = store.read_json(folder / store.SUMMARY)["settings"][0]["setting"]
+    best = summary["settings"][0]["setting"]
     groups = read_sweep(folder)[1]
-    return group_folder(folder, next(i for i, group in enumerate(groups) if best in group.settings))
+    place = next((i for i, group in enumerate(groups) if best in group.settings), None)
+    if place is None:
+        raise Damaged(f"{folder / store.SUMMARY} is damaged: {SWEEP} has no setting {best}.")
+    return group_folder(folder, place)
 
 
 def write_results(folder: Path) -> None:
@@ -140,7 +195,7 @@ def write_results(folder: Path) -> None:
     with store.replacing(folder / LEARNERS) as file:
         pq.write_table(table, file)
     ranked = rank([row for each in zip(groups, tallies, strict=True) for row in _setting_rows(*each, settings)])
-    runs = [store.read_json(group_folder(folder, number) / store.SUMMARY) for number in range(len(groups))]
+    runs = [read_summary(group_folder(folder, number), SUMMARY_SHAPE) for number in range(len(groups))]
     summary = {
         "status": "finished",
         "learners": sum(run["learners"] for run in runs),
@@ -151,7 +206,7 @@ def write_results(folder: Path) -> None:
         "versions": store.versions(),
         "settings": ranked,
     }
-    store.write_json(folder / store.SUMMARY, summary)
+    store.write_json(folder / store.SUMMARY, sealed(summary))
 
 
 def rank(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -201,7 +256,7 @@ def print_sweep(summary: dict[str, Any], folder: Path) -> None:
 
 
 def _tally(folder: Path, plan: Plan) -> Tally:
-    grouping = Grouping(**store.read_json(folder / store.CONFIG)["grouping"])
+    _, _, grouping = read_settings(folder)
     return tally_of(plan, known_rounds(plan, grouping, Folder(folder)), Folder(folder))
 
 

@@ -6,17 +6,24 @@ up to any checkpoint are on disk. When the run ends, the files become the one `m
 """
 
 import itertools
+import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from isjax.run.store import METRICS, ROWS_FOLDER, replacing
+from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
+from isjax.run.parts import Part
+from isjax.run.store import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
 
+_CHECKSUMS = b"checksums"
+"""Where a file of rows has those of its columns."""
 ROWS_IN_MEMORY = 2**18
 """Rows that wait in memory for the next checkpoint, at most: about 25 MB, or 45 with histograms."""
 
@@ -41,7 +48,7 @@ class Table:
         if self._waiting:
             self._folder.mkdir(parents=True, exist_ok=True)
             with replacing(self._folder / f"{self._last_update:012d}.parquet") as file:
-                pq.write_table(pa.concat_tables(self._waiting), file)
+                pq.write_table(_with_checksums(pa.concat_tables(self._waiting)), file, write_page_checksum=True)
             self._waiting = []
 
     def drop_after(self, update: int) -> None:
@@ -60,18 +67,137 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
       keep: whether the files of the parts stay.
     """
     files = [file for parts in rounds for path, _ in parts for file in _files(path)]
+    done = folder / f".{ROWS_FOLDER}.done"
     if files:
         # What another version of isjax began may have fewer columns, and narrower ones.
-        schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
-        with replacing(folder / METRICS) as file, pq.ParquetWriter(file, schema) as writer:
+        schema = pa.unify_schemas([_schema(file) for file in files], promote_options="permissive").remove_metadata()
+        with replacing(folder / METRICS) as file, _writer(file, schema) as writer:
             for table in _joined(itertools.chain.from_iterable(_side_by_side(parts, schema) for parts in rounds)):
                 writer.write_table(table)
     if not keep and (folder / ROWS_FOLDER).exists():
         # All at once: whoever is killed here must not leave some of them to be merged, or read, again.
-        done = folder / f".{ROWS_FOLDER}.done"
         shutil.rmtree(done, ignore_errors=True)
         (folder / ROWS_FOLDER).rename(done)
-        shutil.rmtree(done, ignore_errors=True)
+    shutil.rmtree(done, ignore_errors=True)
+
+
+def check_rows(
+    folder: Path, part: Part, update: int | None, chunk: int, advice: str, columns: Sequence[str] | None = None
+) -> None:
+    """Raises `Damaged` unless the files of a part hold the rows that they must hold, no more and no fewer.
+
+    Args:
+      folder: of the part's files.
+      part: whose rows.
+      update: up to which there must be rows; up to the last file if left out.
+      chunk: updates between rows.
+      advice: what to do if there are not.
+      columns: those to read; all if left out, so that every value is compared with the checksum of its page.
+    """
+    at = part.start
+    for file in _files(folder):
+        end = int(file.stem)
+        if update is not None and end > update:
+            break
+        _compare(_read(file, columns, advice), [part.learners], _ends(at, end, chunk), file, advice)
+        at = end
+    if update is not None and at < update:
+        raise Damaged(f"{folder} lacks the rows after update {at}, up to {update}. {advice}")
+
+
+def check_merged(path: Path, rounds: Sequence[Sequence[Part]], chunk: int) -> None:
+    """Raises `Damaged` unless the one file holds the rows of all parts, which have ended."""
+    advice = f"To train its learners again, remove it, {CHECKPOINTS} and {OUTCOMES}."
+    table = _read(path, ["update", "learner"], advice)
+    first = 0
+    for parts in rounds:
+        ends = _ends(parts[0].start, parts[0].stop, chunk)
+        count = len(ends) * sum(len(part.learners) for part in parts)
+        _compare(table.slice(first, count), [part.learners for part in parts], ends, path, advice)
+        first += count
+    if len(table) != first:
+        raise Damaged(f"{path} holds {len(table):,} rows, but the run has {first:,}. {advice}")
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether the rows of a run are still in the files of its parts."""
+    return is_there(folder / ROWS_FOLDER)
+
+
+def _ends(start: int, stop: int, chunk: int) -> np.ndarray:
+    """The updates that rows are measured up to, from one update to another."""
+    return np.append(np.arange(start + chunk, stop, chunk), stop)
+
+
+def _compare(table: pa.Table, learners: Sequence[np.ndarray], ends: np.ndarray, path: Path, advice: str) -> None:
+    """Raises `Damaged` unless there is a row of each learner at each of these updates, in order."""
+    everyone = np.concatenate(learners)
+    found = {name: table[name].to_numpy() for name in ("update", "learner")}
+    expected = {"update": np.repeat(ends, len(everyone)), "learner": np.tile(everyone, len(ends))}
+    if all(np.array_equal(found[name], x) for name, x in expected.items()):
+        return
+    missing = np.setdiff1d(ends, found["update"])
+    lacks = f"the rows of update {missing[0]} are missing" if len(missing) else "its rows are those of others"
+    raise Damaged(f"{path} is not what was written: {lacks}. {advice}")
+
+
+def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", filters: Any = None) -> pa.Table:
+    """A file of rows, its pages and, if all rows are read, its columns compared with their checksums.
+
+    Raises:
+      Damaged: it is none.
+    """
+    try:
+        if not is_regular(file):
+            raise ValueError(f"it is {kind_of(file)}")
+        names = None if columns is None else list(columns)
+        table = pq.read_table(file.absolute(), columns=names, page_checksum_verification=True, filters=filters)
+        if filters is None:
+            _check_checksums(table)
+        for name in ("update", "learner"):
+            is_wanted = columns is None or name in columns
+            if is_wanted and (name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type)):
+                raise ValueError(f"it has no column {name}")
+        return table
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise Damaged(f"{file} cannot be read: {brief(error)}. {advice}".rstrip()) from error
+
+
+def _with_checksums(table: pa.Table) -> pa.Table:
+    """With a checksum of each column, which goes with the file."""
+    found = {name: _column_checksum(table[name]) for name in table.column_names}
+    return table.replace_schema_metadata({_CHECKSUMS: json.dumps(found)})
+
+
+def _check_checksums(table: pa.Table) -> None:
+    """Raises `ValueError` if a column is not what was written; what has no checksum is from an earlier version."""
+    expected = json.loads((table.schema.metadata or {}).get(_CHECKSUMS, b"{}"))
+    for name in table.column_names:
+        if name in expected and expected[name] != _column_checksum(table[name]):
+            raise ValueError(f"the checksum of its column {name} is another")
+
+
+def _column_checksum(column: pa.ChunkedArray) -> int:
+    """Of values, and of where there are none."""
+    is_there = column.is_valid().combine_chunks().to_numpy(zero_copy_only=False)
+    values = column.drop_null().combine_chunks()
+    values = values.flatten() if pa.types.is_fixed_size_list(column.type) else values
+    return checksum({"there": is_there, "values": values.to_numpy(zero_copy_only=False)})
+
+
+def _in_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With nulls for the columns that it lacks."""
+    nulls = {field.name: pa.nulls(len(table), field.type) for field in schema}
+    found = {name: table[name] for name in table.column_names}
+    return pa.table([(nulls | found)[field.name] for field in schema], schema=schema)
+
+
+def _schema(file: Path) -> pa.Schema:
+    return _read(file).schema if not is_regular(file) else pq.read_schema(file)
+
+
+def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(file, schema, write_page_checksum=True)
 
 
 def _side_by_side(parts: Sequence[tuple[Path, int]], schema: pa.Schema) -> Iterator[pa.Table]:
@@ -82,7 +208,7 @@ def _side_by_side(parts: Sequence[tuple[Path, int]], schema: pa.Schema) -> Itera
 
 def _chunks(path: Path, learners: int, schema: pa.Schema) -> Iterator[pa.Table]:
     for file in _files(path):
-        table = pq.read_table(file, schema=schema)
+        table = _in_schema(_read(file), schema)
         for first in range(0, len(table), learners):
             yield table.slice(first, learners)
 
@@ -125,7 +251,7 @@ def _column(x: np.ndarray) -> pa.Array:
 
 def _files(path: Path) -> list[Path]:
     """The files of a part, in order."""
-    return sorted(path.glob("[0-9]*.parquet"))
+    return sorted(file for file in path.glob("*.parquet") if re.fullmatch("[0-9]{12}", file.stem))
 
 
 def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np.ndarray | None = None) -> pa.Table:
@@ -139,15 +265,16 @@ def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np
     Raises:
       ValueError: there are no rows yet, or a file is damaged.
     """
-    files = sorted((folder / ROWS_FOLDER).glob("*/[0-9]*.parquet")) or [folder / METRICS]
-    if not files[0].exists():
+    files = [file for part in sorted((folder / ROWS_FOLDER).glob("*")) for file in _files(part)]
+    files = files or [folder / METRICS]
+    if not is_there(files[0]):
         raise ValueError(f"{folder} has no rows yet: {METRICS} is missing.")
+    wanted = None if updates is None else pc.field("update").isin(pa.array(updates))
+    tables = [_read(file, columns, filters=wanted) for file in files]
     try:
-        wanted = None if updates is None else pc.field("update").isin(pa.array(updates))
-        tables = [pq.read_table(file, columns=columns, filters=wanted) for file in files]
         return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"The table of {folder} cannot be read: {error}.") from error
+    except pa.ArrowException as error:
+        raise Damaged(f"The table of {folder} cannot be read: {brief(error)}.") from error
 
 
 def _ordered(metrics: dict[str, np.ndarray]) -> list[str]:

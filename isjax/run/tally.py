@@ -61,7 +61,7 @@ def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, train
             found.stopped_at[np.setdiff1d(np.flatnonzero(found.stopped_at < 0), going_on)] = parts[0].start
         for part in parts:
             if folder.ended([part]):
-                outcome = Outcome.load(folder.outcome(part))
+                outcome = Outcome.load(folder.outcome(part), part, plan.digest)
                 _enter(found, part, outcome)
                 spent = np.array([getattr(outcome, name) for name in SECONDS])
                 by_host[outcome.host] = by_host.get(outcome.host, np.zeros(len(SECONDS))) + spent

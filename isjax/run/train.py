@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import math
+import os
 import threading
 import time
 import uuid
@@ -13,14 +14,25 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from isjax.errors import MUST, FieldError
 from isjax.learner import make_learner
 from isjax.learner.objectives import check_settings
 from isjax.population import make_population
 from isjax.run import store
-from isjax.run.checkpoints import Checkpoints, Rows
-from isjax.run.hosts import HostLost, Watch, here
+from isjax.run.checkpoints import Rows, read_newest
+from isjax.run.files import Damaged, is_there, remove_leftovers, sealed
+from isjax.run.hosts import HostLost, Hosts, Watch, here
+from isjax.run.integrity import (
+    SUMMARY_SHAPE,
+    SWEEP_SHAPE,
+    check_part,
+    check_places,
+    check_table,
+    read_settings,
+    read_summary,
+)
 from isjax.run.memory import check_memory
 from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
@@ -74,7 +86,7 @@ class Run:
 
     Args:
       plan: what decides the numbers.
-      folder: where everything goes; with several hosts, one that all of them see.
+      folder: where everything goes; with several hosts, one that all of them see. A new one below `runs` if left out.
       resume: go on from the newest checkpoints of the folder.
       options: what does not decide the numbers.
 
@@ -85,16 +97,20 @@ class Run:
       `summary = Run(Plan(config=Config(), hyper=Hyper()), Path("runs/first")).train()`
     """
 
-    def __init__(self, plan: Plan, folder: Path, *, resume: bool = False, options: Options | None = None) -> None:
-        self.plan, self.folder, self.options = plan, folder, options or Options()
+    def __init__(
+        self, plan: Plan, folder: Path | None = None, *, resume: bool = False, options: Options | None = None
+    ) -> None:
+        self.plan, self.options, self._resumes = plan, options or Options(), resume
         check_sink(self.options.sink)
         check_settings(plan.config, plan.hyper)
-        _check_folder(plan, folder, resume)
+        if folder is not None:
+            _check_folder(plan, folder, resume)
         self._devices = _devices(self.options)
         shared = self.options.devices_per_learner
         make_population(make_learner(plan.config), 1, devices=self._devices, devices_per_learner=shared)
         check_memory(plan, self._devices[0])
         self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
+        self.folder = folder = folder or _new_folder(plan, self._hosts)
         self._parts = Folder(folder)
         self._glance: Glance = glance(self.options.quiet or not self._hosts.leads)
         self._watch = Watch(folder, self._hosts, self.options.host_timeout)
@@ -117,6 +133,8 @@ class Run:
             self._watch.alive(),
             stopping(self._glance) as self._asked,
         ):
+            if self._hosts.count == 1:  # another host may be writing
+                tidy(self.folder)
             self._settle()
             try:
                 finished = self._train_rounds()
@@ -129,22 +147,20 @@ class Run:
     def _settle(self) -> None:
         """The settings and the grouping, which the first host decides."""
         path = self.folder / store.CONFIG
-        if self._hosts.leads and not path.exists():
+        if self._hosts.leads and not is_there(path):
             store.write_json(path, self._settings(self._grouping()))
-        if not self._watch.wait(path.exists, self._asked):
+        if not self._watch.wait(lambda: is_there(path), self._asked):
             raise KeyboardInterrupt
-        self._saved = store.read_json(path)
+        self._saved, _, self._grouped = read_settings(self.folder)
         _check_same(self.plan, self._saved, self.folder)
-        self._grouped = Grouping(**self._saved["grouping"])
 
     def _settings(self, grouping: Grouping) -> dict[str, Any]:
-        return self.plan.as_json() | {
+        return sealed(self.plan.as_json() | {"grouping": dataclasses.asdict(grouping)}) | {
             "id": uuid.uuid4().hex[:8],
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": self.options.command,
             "device": store.device_name(self._devices),
             "hosts": self._hosts.count,
-            "grouping": dataclasses.asdict(grouping),
             "versions": store.versions(),
         }
 
@@ -175,11 +191,20 @@ class Run:
         before: list[Part] = []
         for parts in rounds(self.plan, self._grouped, self._parts):
             for part in self._own(parts):
-                if not self._parts.ended([part]) and not self._train_part(part, parts, before):
+                if not self._has_ended(part) and not self._train_part(part, parts, before):
                     return False
             if not self._watch.wait(lambda parts=parts: self._parts.ended(parts), self._asked):
                 return False
             before = parts
+        return True
+
+    def _has_ended(self, part: Part) -> bool:
+        """Whether there is nothing left to do, and what it came to can be read."""
+        if self._hosts.writes and self._parts.drop_damaged_outcome(part, self.plan):
+            self._glance.note(f"{self._parts.outcome(part)} was damaged: the last evaluation is made again.")
+        if not self._parts.ended([part]):
+            return False
+        check_part(self.plan, self._parts, part, part.stop)
         return True
 
     def _own(self, parts: Sequence[Part]) -> list[Part]:
@@ -224,21 +249,21 @@ class Run:
         for earlier in before:
             chosen = np.isin(earlier.learners, part.learners)
             if chosen.any():
-                checkpoints = Checkpoints(self._parts.checkpoints(earlier))
-                saved = checkpoints.restore()
-                checkpoints.close()
+                saved = read_newest(self._parts.checkpoints(earlier), earlier.learners, self.plan.digest)
                 if saved is None or saved.update != part.start:
-                    raise ValueError(f"{self._parts.checkpoints(earlier)} has lost its last checkpoint.")
+                    raise Damaged(f"{self._parts.checkpoints(earlier)} has lost its last checkpoint.")
                 found.append({name: x[chosen] for name, x in saved.rows.items()})
         return {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
 
     def _end(self, finished: bool) -> dict[str, Any]:
         """The summary, which the first host writes once all parts are there."""
         if not self._hosts.leads:
-            if finished and self._watch.wait(lambda: is_finished(self.folder), self._asked):
+            if finished and self._watch.wait(lambda: _says_finished(self.folder), self._asked):
                 return store.read_json(self.folder / store.SUMMARY)
             return {"status": "interrupted"}
         known = known_rounds(self.plan, self._grouped, self._parts)
+        if finished:
+            check_table(self.plan, known, self._parts, is_complete=True)
         merge(
             self.folder,
             [[(self._parts.metrics(part), len(part.learners)) for part in parts] for parts in known],
@@ -252,8 +277,9 @@ class Run:
         update = self.plan.config.updates if finished else self._training.update if self._training else 0
         summary |= summarize(self.plan, tally, update, self._used_devices(), seconds)
         summary["final_return"] = final_return(scores, bootstrap_key(self.plan)) if finished else no_return()
-        store.write_json(self.folder / store.SUMMARY, summary)
+        store.write_json(self.folder / store.SUMMARY, sealed(summary))
         if finished:
+            tidy(self.folder)
             write_report(self.folder)
         return summary
 
@@ -281,14 +307,54 @@ def stopping(say: Glance) -> Iterator[Callable[[], bool]]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run of this folder has come to its end."""
-    path = folder / store.SUMMARY
-    return path.exists() and store.read_json(path).get("status") == "finished"
+    """Whether the run or sweep of this folder has come to its end, and what it came to can be read."""
+    if not _says_finished(folder):
+        return False
+    if is_there(folder / "sweep.json"):
+        groups = store.read_json(folder / "sweep.json")["groups"]
+        return is_there(folder / "learners.parquet") and all(
+            is_finished(folder / f"group-{i}") for i in range(len(groups))
+        )
+    try:
+        _, plan, grouping = read_settings(folder)
+        at = Folder(folder)
+        known = known_rounds(plan, grouping, at)
+        tally_of(plan, known, at)
+        check_table(plan, known, at, is_complete=True)
+    except Damaged:
+        return False
+    return at.ended(known[-1]) and known[-1][0].stop == plan.config.updates
+
+
+def _says_finished(folder: Path) -> bool:
+    shape = SWEEP_SHAPE if is_there(folder / "sweep.json") else SUMMARY_SHAPE
+    try:
+        return read_summary(folder, shape).get("status") == "finished"
+    except Damaged:
+        return False
+
+
+def tidy(folder: Path) -> None:
+    """Removes what processes that were killed left half written in the folder of a run or a sweep."""
+    parts = [path for name in (store.ROWS_FOLDER, store.CHECKPOINTS) for path in (folder / name).glob("*")]
+    for place in (folder, folder / store.OUTCOMES, folder / store.HOSTS, *parts):
+        remove_leftovers(place)
+
+
+def _new_folder(plan: Plan, hosts: Hosts) -> Path:
+    """One that nobody else has; several hosts share that of the first."""
+    if hosts.count == 1:
+        return store.free_folder(plan)
+    name = np.zeros(4096, np.uint8)
+    if hosts.leads:
+        path = os.fsencode(store.free_folder(plan))
+        name[: len(path)] = np.frombuffer(path, np.uint8)
+    return Path(os.fsdecode(bytes(multihost_utils.broadcast_one_to_all(name)).rstrip(b"\0")))
 
 
 def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise FieldError("out", "a folder", folder, "{field} must be {rule}, but {value} is a file.")
+    store.check_folder(folder)
+    check_places(folder)
     if not resume and store.holds_run(folder):
         raise FieldError(
             "out", "hold another run", folder, "{field} must not {rule}, but {value} does; {resume} goes on with it."

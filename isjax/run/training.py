@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax.learner import metrics as metrics_lib
-from isjax.run.checkpoints import Checkpoints, Rows
+from isjax.run.checkpoints import Checkpoints, Rows, sealed_progress
+from isjax.run.files import Damaged
 from isjax.run.hosts import Hosts
+from isjax.run.integrity import check_part
 from isjax.run.parts import Folder, Outcome, Part
 from isjax.run.programs import Programs
 from isjax.run.progress import Glance
@@ -96,7 +98,7 @@ class Training:
             self._checkpoints.close()
 
     def _start(self, compile_s: float) -> None:
-        found = self._checkpoints.restore()
+        found = self._checkpoints.restore(self.part.learners, self._plan.digest)
         if found:
             self._restore(found)
         elif self._start_rows:
@@ -108,6 +110,8 @@ class Training:
         self._seconds["compile_s"] += compile_s
         self._seconds["wall_s"] += compile_s
         if self._around.hosts.writes:
+            check_part(self._plan, self._around.folder, self.part, self._update)
+            self._checkpoints.tidy(found.damaged if found else [])
             self._table.drop_after(self._update)
         self._saved = self._update
 
@@ -116,7 +120,7 @@ class Training:
         for update in found.damaged:
             say(f"The checkpoint at update {update} is damaged; falling back to the one before.")
         if found.progress["layout"] != self._programs.layout():
-            raise ValueError("The checkpoint was written by another version of isjax: its arrays differ.")
+            raise Damaged("The checkpoint was written by another version of isjax: its arrays differ.")
         here = key_implementation_of(self._plan)
         if found.progress["key"] != here:
             raise ValueError(f"The run draws from {found.progress['key']} keys, but here they are {here}.")
@@ -184,14 +188,10 @@ class Training:
         self._count_seconds()
         if self._around.hosts.writes:
             self._table.flush()
-            progress = {
-                "key": key_implementation_of(self._plan),
-                "layout": self._programs.layout(),
-                "size": self._programs.size,
-                "teams": self._programs.teams,
-                "seconds": self._seconds,
-            }
-            self._checkpoints.save(update, rows, progress)
+            who = (update, self.part.learners, self._plan.digest)
+            how = {"size": self._programs.size, "teams": self._programs.teams, "seconds": self._seconds}
+            what = {"key": key_implementation_of(self._plan), "layout": self._programs.layout()}
+            self._checkpoints.save(update, rows, sealed_progress(*who, **how) | what)
         self._saved = update
 
     def _end(self) -> None:
@@ -210,7 +210,7 @@ class Training:
                 **self.tally,  # type: ignore[arg-type]
                 **self._seconds,
             )
-            outcome.save(self._around.folder.outcome(self.part))
+            outcome.save(self._around.folder.outcome(self.part), self._plan.digest)
 
     def _fetch(self, x: jax.Array) -> np.ndarray:
         """On the host; learners that several hosts share have the same numbers on each."""

@@ -1,15 +1,18 @@
-import contextlib
 import dataclasses
+import errno
+import fcntl
 import json
-import math
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.run.store import Plan, free_folder, holds_run, locked, read_json, replacing, write_json
+from isjax.run.files import Damaged
+from isjax.run.store import Plan, check_folder, free_folder, holds_run, locked
 
 
 def a_plan(**changes) -> Plan:
@@ -83,33 +86,10 @@ def test_about_a_hundred_rows_unless_told_otherwise():
     assert a_plan(log_every=3).chunk == 3
 
 
-def test_what_is_not_finite_becomes_null(tmp_path):
-    write_json(tmp_path / "x.json", {"a": math.nan, "b": [1.0, math.inf], "c": {"d": -math.inf}})
-    assert json.loads((tmp_path / "x.json").read_text()) == {"a": None, "b": [1.0, None], "c": {"d": None}}
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "x.json"
-    write_json(path, {"old": 1})
-    with contextlib.suppress(RuntimeError), replacing(path) as file:
-        file.write(b"half of")
-        raise RuntimeError("disk full")
-    assert read_json(path) == {"old": 1}
-    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_a_missing_or_broken_file_is_an_error_that_names_it(tmp_path):
-    with pytest.raises(ValueError, match=r"holds no run: config\.json is missing"):
-        read_json(tmp_path / "config.json")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is not JSON"):
-        read_json(tmp_path / "config.json")
-
-
 def test_a_free_folder_gets_a_number(tmp_path):
     first = free_folder(a_plan(), tmp_path)
     assert first.name == "CartPole-v1-impala-0"
-    first.mkdir()
+    assert first.is_dir()  # made by the same call: no other job can get it
     assert free_folder(a_plan(), tmp_path).name == "CartPole-v1-impala-0-2"
     assert not holds_run(first)
 
@@ -120,3 +100,71 @@ def test_a_folder_in_use_by_another_process_is_refused(tmp_path):
         other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "is in use" in other.stderr
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_failure(number, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+
+
+def test_jobs_that_choose_a_folder_at_the_same_moment_get_different_ones(tmp_path):
+    with ThreadPoolExecutor(8) as jobs:
+        chosen = list(jobs.map(lambda _: free_folder(a_plan(), tmp_path), range(16)))
+    assert len(set(chosen)) == 16
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("file", "out must be a folder, but .* is a file"),
+        ("file/below", "out must be a folder that can be made, but .* lies below a file"),
+        ("file/far/below", "out must be a folder that can be made, but .* lies below a file"),
+        ("fifo", "out must be a folder, but .* is a file"),
+        ("dangling", "out must be a folder, but .* is a link that leads nowhere"),
+        ("x" * 300, "out must have names of at most 255 bytes"),
+        ("a/" + "é" * 150 + "/b", "out must have names of at most 255 bytes"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_in_a_short_line(place, message, tmp_path):
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(ValueError, match=message) as caught:
+        check_folder(tmp_path / place)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("learners",), "2"),
+        (("learners",), 2.5),
+        (("learners",), True),
+        (("learners",), None),
+        (("learners",), 0),
+        (("seed",), -1),
+        (("config",), []),
+        (("config",), "x"),
+        (("config", "num_envs"), "8"),
+        (("config", "num_envs"), 0),
+        (("config", "torso"), "64"),
+        (("config", "torso"), [64.5]),
+        (("config", "memory"), "gnu"),
+        (("config", "normalize_rewards"), 1),
+        (("hyper",), None),
+        (("hyper", "discount"), "x"),
+        (("hyper", "discount"), None),
+        (("hyper", "discount"), [0.9, 0.9, 0.9]),
+    ],
+)
+def test_a_saved_field_that_holds_what_it_cannot_is_named(path, value):
+    saved = a_plan().as_json()
+    place = saved if len(path) == 1 else saved[path[0]]
+    place[path[-1]] = value
+    with pytest.raises(Damaged, match=path[-1]):
+        Plan.from_json(saved)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from isjax.learner.metrics import metric_of
+from isjax.run.files import Damaged
 from isjax.run.report.resampling import interquartile_band
 from isjax.run.table import read_metrics
 
@@ -62,6 +63,11 @@ def read_curves(folder: Path, settings: dict[str, Any], columns: Sequence[str] |
     wanted = None if columns is None else ["update", "learner", "alive", *columns]
     table = read_metrics(folder, wanted, None if len(kept) == len(updates) else kept)
     at = np.searchsorted(kept, table["update"].to_numpy()), table["learner"].to_numpy()
+    missing = [name for name in ("alive", "episode_return") if name not in table.column_names]
+    if missing and (columns is None or missing[0] in ("alive", *columns)):
+        raise Damaged(f"The table of {folder} is damaged: it has no column {missing[0]}.")
+    if not len(kept) or at[1].min() < 0 or at[1].max() >= learners:
+        raise Damaged(f"The table of {folder} is damaged: its rows are not those of {learners} learners.")
 
     def square(name: str) -> np.ndarray:
         # Learners given up on the way have no rows any more: there is nothing to show of them, as of the dead.

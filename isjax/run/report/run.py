@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from isjax.run.files import Damaged
+from isjax.run.integrity import SUMMARY_SHAPE, check_run, read_settings, read_summary
 from isjax.run.progress import headline, number, rate
 from isjax.run.report import diagnostics
 from isjax.run.report.curves import Curves, learning_band, read_curves
 from isjax.run.report.figures import COLORS, STEPS, figure, learner_lines, line, mean_lines, short
 from isjax.run.report.page import Html, bullets, cards, command, grid, section, table, value, write_page
-from isjax.run.store import CONFIG, REPORT, SUMMARY, read_json
+from isjax.run.store import REPORT
 
 DIED_SHOWN = 50
 """Learners that are named in the list of the dead, at most."""
@@ -55,9 +57,16 @@ def read_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
       ValueError: the folder holds no run.
+      Damaged: what it holds is not what was written.
     """
-    settings = read_json(folder / CONFIG)
-    return settings, read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else {}
+    settings, _, _ = read_settings(folder)
+    summary = read_summary(folder, SUMMARY_SHAPE)
+    if summary and summary["learners"] != settings["learners"]:
+        raise Damaged(
+            f"{folder} holds a summary of {summary['learners']} learners, but a run of {settings['learners']}."
+        )
+    check_run(folder)
+    return settings, summary
 
 
 def when(settings: dict[str, Any]) -> str:

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from isjax.run.files import Damaged
+from isjax.run.integrity import SWEEP_SHAPE, check_run, read_settings, read_summary
 from isjax.run.progress import number, rate
 from isjax.run.report.curves import Curves, learning_band, read_curves
 from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
 from isjax.run.report.page import Html, cards, command, grid, section, table, write_page
 from isjax.run.settings import Group
-from isjax.run.store import CONFIG, REPORT, SUMMARY, read_json
+from isjax.run.store import REPORT, SUMMARY, read_json
 from isjax.run.sweep import SWEEP, group_folder, read_sweep
-from isjax.run.train import is_finished
 
 BEST = 5
 """Settings whose curves are drawn."""
@@ -39,12 +40,15 @@ def write_sweep_report(folder: Path, out: Path | None = None) -> Path:
       ValueError: the folder holds no sweep, or one that is not finished.
     """
     groups = read_sweep(folder)[1]
-    if not is_finished(folder):
+    summary, saved = read_summary(folder, SWEEP_SHAPE), read_json(folder / SWEEP)
+    if summary.get("status") != "finished":
         raise ValueError(
             f"{folder} must be a sweep that has come to its end; its groups are runs: {group_folder(folder, 0)}."
         )
-    summary, saved = read_json(folder / SUMMARY), read_json(folder / SWEEP)
     ranked = summary["settings"]
+    numbers = sorted(number for group in groups for number in group.settings)
+    if sorted(row["setting"] for row in ranked) != numbers or len({tuple(row["values"]) for row in ranked}) > 1:
+        raise Damaged(f"{folder / SUMMARY} is damaged: its settings are not those of {SWEEP}.")
     program = groups[0].plan.config
     path = out or folder / REPORT
     sections = [
@@ -107,7 +111,8 @@ def best_curves(folder: Path, ranked: Sequence[Row], groups: Sequence[Group]) ->
         group, at = place[row["setting"]]
         if group not in read:
             run = group_folder(folder, group)
-            read[group] = read_curves(run, read_json(run / CONFIG), ["episode_return"])
+            check_run(run)
+            read[group] = read_curves(run, read_settings(run)[0], ["episode_return"])
         learners = at * row["learners"] + np.arange(row["learners"])
         band = learning_band(read[group], learners)
         if band is not None:

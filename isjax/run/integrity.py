@@ -1,0 +1,152 @@
+"""What a run folder holds, compared with what the run says that it is: settings, summary, rows of the table."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from isjax.run import store
+from isjax.run.files import (
+    Damaged,
+    check_shape,
+    is_count,
+    is_number,
+    is_regular,
+    is_text,
+    is_there,
+    kind_of,
+    list_of,
+    object_of,
+    optional,
+    read_json,
+)
+from isjax.run.parts import Folder, Grouping, Part, known_rounds
+from isjax.run.store import Plan
+from isjax.run.table import check_merged, check_rows, has_parts
+
+_SECONDS = dict.fromkeys(("compile_s", "train_s", "wall_s"), is_number)
+_INTERVAL = optional(lambda x: list_of(is_number)(x) and len(x) == 2)
+_FINAL_RETURN = object_of(
+    mean=optional(is_number), iqm=optional(is_number), ci95=_INTERVAL, per_learner=list_of(optional(is_number))
+)
+SUMMARY_SHAPE = _SECONDS | {
+    "status": is_text,
+    "environment": is_text,
+    "algorithm": is_text,
+    "learners": is_count,
+    "alive": is_count,
+    "died": list_of(object_of(learner=is_count, update=is_count)),
+    "updates": is_count,
+    "env_steps_per_learner": is_count,
+    "env_steps_per_s": optional(is_number),
+    "device": is_text,
+    "final_return": _FINAL_RETURN,
+}
+_SETTING = object_of(
+    rank=is_count,
+    setting=is_count,
+    values=lambda x: isinstance(x, dict) and bool(x) and all(map(is_text, x.values())),
+    iqm=optional(is_number),
+    ci95=_INTERVAL,
+    learners=is_count,
+    alive=is_count,
+    updates=is_count,
+    given_up=lambda x: isinstance(x, bool),
+    train=is_text,
+)
+SWEEP_SHAPE = _SECONDS | {
+    "status": is_text,
+    "learners": is_count,
+    "alive": is_count,
+    "env_steps_per_s": optional(is_number),
+    "device": is_text,
+    "settings": lambda x: list_of(_SETTING)(x) and bool(x),
+}
+
+
+def read_settings(folder: Path) -> tuple[dict[str, Any], Plan, Grouping]:
+    """What `config.json` of a run holds, as it is and as the run takes it.
+
+    Raises:
+      ValueError: the folder holds no run.
+      Damaged: it is not what was written.
+    """
+    path = folder / store.CONFIG
+    saved = read_json(path)
+    try:
+        plan, grouping = Plan.from_json(saved), Grouping.from_json(saved)
+    except Damaged as error:
+        raise Damaged(f"{folder}: {error}") from error
+    shape = {"started": is_text, "device": is_text, "versions": lambda x: isinstance(x, dict)}
+    check_shape(saved, shape, path)
+    return saved, plan, grouping
+
+
+def read_summary(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
+    """The summary of a run or a sweep; empty while there is none.
+
+    Raises:
+      Damaged: it is not what was written.
+    """
+    path = folder / store.SUMMARY
+    if not is_there(path):
+        return {}
+    try:
+        summary = read_json(path)
+        check_shape(summary, shape, path)
+    except Damaged as error:
+        raise Damaged(f"{str(error).rstrip('.')}. Resuming what is in {folder} writes it again.") from error
+    return summary
+
+
+def check_places(folder: Path) -> None:
+    """Raises `Damaged` where a run or sweep could not write what it will, a folder or a FIFO being in the way."""
+    for name in (store.CONFIG, store.SUMMARY, store.METRICS, store.REPORT, "sweep.json", "learners.parquet"):
+        path = folder / name
+        if path.exists() and not is_regular(path):
+            raise Damaged(f"{path} must be a file, but it is {kind_of(path)}: remove it.")
+    for name in (store.CHECKPOINTS, store.ROWS_FOLDER, store.OUTCOMES, store.HOSTS):
+        path = folder / name
+        if is_there(path) and not path.is_dir():
+            raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")
+
+
+def check_part(plan: Plan, folder: Folder, part: Part, update: int) -> None:
+    """Raises `Damaged` unless the table has all rows of a part up to an update; every value is read."""
+    if update == part.start:
+        return
+    if not has_parts(folder.path) and is_there(folder.path / store.METRICS):
+        return  # the files of all parts have become one, which is compared with all parts at the end
+    check_rows(folder.metrics(part), part, update, plan.chunk, _again(part))
+
+
+def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *, is_complete: bool) -> None:
+    """Raises `Damaged` unless the table has the rows that parts have come to, without gaps.
+
+    Args:
+      plan: of the run.
+      rounds: its parts, as far as it has come.
+      folder: where they are.
+      is_complete: whether all of them have ended.
+    """
+    if not has_parts(folder.path):
+        if is_complete:
+            check_merged(folder.path / store.METRICS, rounds, plan.chunk)
+        return
+    for parts in rounds:
+        for part in parts:
+            update = part.stop if folder.ended([part]) else None
+            check_rows(folder.metrics(part), part, update, plan.chunk, _again(part), ["update", "learner"])
+
+
+def _again(part: Part) -> str:
+    where = f"{store.CHECKPOINTS}/{part.name} and {store.OUTCOMES}/{part.name}.npz"
+    return f"To train its learners again, remove {where}."
+
+
+def check_run(folder: Path) -> None:
+    """Raises `Damaged` unless the table of a run, finished or not, is what its parts say."""
+    _, plan, grouping = read_settings(folder)
+    at = Folder(folder)
+    rounds = known_rounds(plan, grouping, at)
+    has_ended = at.ended(rounds[-1]) and rounds[-1][0].stop == plan.config.updates
+    check_table(plan, rounds, at, is_complete=has_ended)
