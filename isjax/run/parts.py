@@ -106,6 +106,8 @@ class Outcome:
                 raise ValueError("its checksum is another")
             if of is not None and run is not None and str(of) != run:
                 raise ValueError("it is that of another run")
+            unknown = np.zeros(np.shape(arrays["learners"]), np.int32)
+            arrays = {"given_up": unknown, "died_of": unknown} | arrays  # version 0.1 did not say
             outcome = cls(**{name: x if x.ndim else x.item() for name, x in arrays.items()})
             outcome._check(part)
             return outcome
