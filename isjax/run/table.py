@@ -159,7 +159,7 @@ def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", fi
             if is_wanted and (name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type)):
                 raise ValueError(f"it has no column {name}")
         return table
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{file} cannot be read: {brief(error)}. {advice}".rstrip()) from error
 
 
