@@ -153,13 +153,13 @@ def _read(file: Path, columns: Sequence[str] | None = None, advice: str = "", fi
         names = None if columns is None else list(columns)
         table = pq.read_table(file.absolute(), columns=names, page_checksum_verification=True, filters=filters)
         if filters is None:
-            _check_checksums(table)
+            _check_checksums(table, columns)
         for name in ("update", "learner"):
             is_wanted = columns is None or name in columns
             if is_wanted and (name not in table.column_names or not pa.types.is_integer(table.schema.field(name).type)):
                 raise ValueError(f"it has no column {name}")
         return table
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{file} cannot be read: {brief(error)}. {advice}".rstrip()) from error
 
 
@@ -169,11 +169,13 @@ def _with_checksums(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata({_CHECKSUMS: json.dumps(found)})
 
 
-def _check_checksums(table: pa.Table) -> None:
+def _check_checksums(table: pa.Table, columns: Sequence[str] | None) -> None:
     """Raises `ValueError` if a column is not what was written; what has no checksum is from an earlier version."""
     expected = json.loads((table.schema.metadata or {}).get(_CHECKSUMS, b"{}"))
+    if expected and set(table.column_names) != set(expected if columns is None else columns) & set(expected):
+        raise ValueError("its columns are others")
     for name in table.column_names:
-        if name in expected and expected[name] != _column_checksum(table[name]):
+        if expected and expected[name] != _column_checksum(table[name]):
             raise ValueError(f"the checksum of its column {name} is another")
 
 

@@ -157,3 +157,16 @@ def test_a_folder_without_rows_and_a_damaged_table_are_named(tmp_path):
     (tmp_path / "metrics.parquet").write_bytes(b"not a table")
     with pytest.raises(ValueError, match="cannot be read"):
         read_metrics(tmp_path)
+
+
+def test_a_column_that_was_renamed_or_removed_is_not_what_was_written(tmp_path):
+    table = a_table(tmp_path)
+    table.append(4, metrics(4))
+    table.flush()
+    (file,) = (tmp_path / "metrics").rglob("*.parquet")
+    read = pq.read_table(file)
+    names = [name.replace("loss/total", "loss/totam") for name in read.column_names]
+    for other in (read.rename_columns(names), read.drop_columns(["loss/total"])):
+        pq.write_table(other.replace_schema_metadata(read.schema.metadata), file)
+        with pytest.raises(ValueError, match="cannot be read: its columns are others"):
+            read_metrics(tmp_path)
