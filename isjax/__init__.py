@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from isjax import losses as losses
     from isjax import ops as ops
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["compat", "learner", "losses", "ope", "ops", "population", "stats"]
 
 
