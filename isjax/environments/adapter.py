@@ -46,8 +46,17 @@ def as_environment(environment: Any, params: Any = None) -> Environment:
 
     Raises:
       ValueError: parameters are given to an `Environment`, which has its own.
+      TypeError: the object has not gymnax's methods.
     """
     if not isinstance(environment, Environment):
+        methods = ("reset", "step", "action_space", "observation_space")
+        missing = [name for name in methods if not callable(getattr(environment, name, None))]
+        if missing or isinstance(environment, type):
+            what = f"the class {environment.__name__}" if isinstance(environment, type) else repr(environment)[:80]
+            raise TypeError(
+                f"environment must be an isjax.environments.Environment or have gymnax's methods {', '.join(methods)}, "
+                f"but it is {what}."
+            )
         from isjax.environments.gymnax import Gymnax
 
         return Gymnax(environment, params)
