@@ -165,34 +165,5 @@ class RecurrentNetwork(Protocol):
         ...
 
 
-class Environment(Protocol):
-    """The part of gymnax's interface that the learner uses."""
-
-    def reset(self, key: Key, params: Any) -> tuple[Tree, Tree]:
-        """`(observation, state)`. An observation with a field or key `action_mask`, `[A]` boolean, says which
-        actions are legal in its state; the rest of it is what the network sees.
-        """
-        ...
-
-    def step(
-        self, key: Key, state: Tree, action: jax.Array, params: Any
-    ) -> tuple[Tree, Tree, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """`(observation, state, reward, terminated, truncated, info)`, reset where an episode ended;
-        `info["final_observation"]` holds the observation from before that reset. Trees and shapes are those of
-        `reset`, the reward is one number, and both endings are booleans.
-        """
-        ...
-
-    def action_space(self, params: Any) -> Any:
-        """A `Discrete` space, or a `Box` of real numbers whose dimensions may have bounds on both sides, on one or
-        on none.
-        """
-        ...
-
-    def observation_space(self, params: Any) -> Any:
-        """Any space; integers with few values are one-hot encoded, images scaled by their bounds."""
-        ...
-
-
 Objective: TypeAlias = Callable[[Terms, Any], tuple[jax.Array, Metrics]]
 """`(terms, hyper) → (loss, metrics)`: the loss is a scalar to minimize."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.environments import Adapter
+from isjax.environments.adapter import Adapter
 from isjax.learner.statistics import Moments
 from isjax.types import Key, Series, Tree, Unroll
 

@@ -8,10 +8,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from isjax.environments import make
+from isjax.environments.adapter import Adapter, adapt, as_environment
+from isjax.environments.distributions import Gaussian
 from isjax.learner.agent import Agent
 from isjax.learner.config import Config, Hyper
-from isjax.learner.distributions import Gaussian
-from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import as_given, written_out
 from isjax.learner.learning import Learning, start_optimizer
@@ -89,8 +90,9 @@ def make_learner(
 
     Args:
       config: the static settings.
-      environment: any object with gymnax's interface, in place of the one that `config.env` names.
-      environment_params: its parameters; `environment.default_params` if left out.
+      environment: an `isjax.environments.Environment` or any object with gymnax's interface, in place of the one that
+        `config.env` names.
+      environment_params: those of an object with gymnax's interface; its `default_params` if left out.
       network: any `(init, apply)`, in place of the default network (see `types.Network`); with a memory, any
         `(start, init, apply)` (see `types.RecurrentNetwork`).
       objective: any `(terms, hyper) → (loss, metrics)`, or an `objectives.Algorithm`, in place of the one that
@@ -121,8 +123,8 @@ def make_agent(
 ) -> Agent:
     """The environment and network of a learner, made as `make_learner` makes them."""
     if environment is None:
-        environment, environment_params = make_environment(config.env, config.env_params)
-    adapter = adapt(environment, environment_params, box_actions=config.box_actions)
+        environment = make(config.env, config.env_params)
+    adapter = adapt(as_environment(environment, environment_params), box_actions=config.box_actions)
     network = as_present_protocol(network) if network else default_network(config, adapter)
     if config.normalize_observations and getattr(network, "takes_structure", False):
         raise ValueError(

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from isjax.networks.layers import PatchConvolution, torso_init
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 
 Activation = Literal["tanh", "relu"]
 

@@ -23,7 +23,7 @@ class BestFlags:
     """Save one learner of a run or sweep alone: its parameters and settings.
 
     It is evaluated again on fresh keys, since the evaluation that chose it flatters it, and an episode is drawn
-    where gymnax can.
+    where its environment can.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -130,10 +130,8 @@ def load(folder: str | Path) -> Policy:
 
 
 def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
-    """Draws an episode with gymnax's own pictures; returns a line about it."""
+    """Draws an episode with the environment's own pictures; returns a line about it."""
     import matplotlib
-
-    from isjax.learner.environments import animate
 
     matplotlib.use("Agg")
     config = read_json(folder / SETTINGS)["config"]
@@ -142,11 +140,11 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     try:
         with tempfile.TemporaryDirectory() as place, replacing(path) as file:
             drawn = Path(place) / path.name
-            animate(config["env"], tuple(config["env_params"]), states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
+            policy.agent.adapter.draw(states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
             file.write(drawn.read_bytes())
-    except Exception as error:  # whatever gymnax and the libraries that it draws with may lack
+    except Exception as error:  # whatever the environment and the libraries that it draws with may lack
         reason = f"{error.__context__ or error}".partition("\n")[0]
-        return f"gymnax cannot draw {config['env']} here: {reason}"
+        return f"{config['env']} cannot be drawn here: {reason}"
     cut = f", its first {FRAMES} steps" if len(states) > FRAMES else ""
     end = "" if finished else ", given up without an end,"
     return f"An episode of {len(states):,} steps{end} with return {rewards.sum():.4g}{cut}: {path}"
@@ -156,6 +154,7 @@ def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool
     """`(states, rewards, finished)` of one episode with the most likely actions; finished, unless it was given up."""
     from isjax.learner.evaluation import has_legal_action, longest
     from isjax.learner.randomness import Domain, stream
+    from isjax.learner.unroll import step_and_reset
 
     adapter = policy.agent.adapter
     observation, state = jax.jit(adapter.reset)(stream(key, Domain.EPISODE_RESETS))
@@ -165,9 +164,9 @@ def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool
     @jax.jit
     def step(observation, state, memory, key):
         action, memory = policy.act(one(observation), memory)
-        fresh = (observation, state) if adapter.takes_fresh else None
-        after = adapter.step(key, state, action[0], fresh)
-        return after.observation, after.state, memory, after.reward, after.terminated | after.truncated
+        here = None if adapter.resets_itself else (observation, state)
+        after, (observation, state) = step_and_reset(adapter, key, state, action[0], here)
+        return observation, state, memory, after.reward, after.ended
 
     states, rewards, memory, ended = [], [], policy.memory(1), False
     for t in range(longest(adapter)):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from isjax import ops
+from isjax.environments.distributions import Categorical, Gaussian
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
-from isjax.learner.distributions import Categorical, Gaussian
 from isjax.learner.learner import make_agent
 from isjax.learner.learning import Learning
 from isjax.learner.objectives import ALGORITHMS, Algorithm, corrected_advantage, get_algorithm

@@ -13,7 +13,7 @@ import pytest
 from isjax import networks
 from isjax.cli import main
 from isjax.learner import Config, Hyper, make_learner
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 from isjax.run.store import Plan, read_json
 from tests.learner.probes import Probe
 

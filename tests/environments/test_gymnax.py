@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
+from isjax.environments import make
+from isjax.environments.adapter import adapt
+from isjax.environments.distributions import Categorical, Gaussian
+from isjax.environments.seaquest import SEAQUEST_ROOM
 from isjax.learner import Config, make_learner
-from isjax.learner.distributions import Categorical, Gaussian
-from isjax.learner.environments import SEAQUEST_ROOM, adapt, make_environment
-from tests.learner.probes import Duck, Probe
+from isjax.learner.unroll import step_and_reset
+from tests.learner.probes import Duck, Probe, adapted
 
 
 def _mnist_or_its_refusal(config):
     """The config where the data can be downloaded; elsewhere one clear line says that it cannot."""
     try:
-        make_environment(config.env)
+        make(config.env)
     except ValueError:
         with pytest.raises(ValueError, match=r"\Aenv 'MNISTBandit-bsuite' downloads its data, which failed: .*\.\Z"):
             make_learner(config)
@@ -44,38 +47,36 @@ def test_every_registered_environment_trains(env):
 
 def test_an_unknown_environment_is_answered_with_near_matches():
     with pytest.raises(ValueError, match=r"'CartPol-v1'; did you mean CartPole-v1"):
-        make_environment("CartPol-v1")
+        make("CartPol-v1")
 
 
 def test_a_five_value_step_is_refused():
     with pytest.raises(ValueError, match=r"Duck.step must return .* returns 5 values"):
-        adapt(Duck(Probe(), five_values=True))
+        adapted(Duck(Probe(), five_values=True))
 
 
 def test_a_step_without_final_observation_is_refused():
     with pytest.raises(ValueError, match=r"final_observation"):
-        adapt(Duck(Probe(), drop_final=True))
+        adapted(Duck(Probe(), drop_final=True))
 
 
 def test_an_action_space_that_is_neither_discrete_nor_box_is_refused():
     probe = Probe()
     probe.action_space = lambda params=None: gymnax.environments.spaces.Tuple(())
     with pytest.raises(TypeError, match=r"Discrete or Box"):
-        adapt(probe)
+        adapted(probe)
 
 
 def test_spaces_become_distributions():
-    assert adapt(*make_environment("Acrobot-v1")).actions == Categorical(3)
-    assert adapt(*make_environment("Pendulum-v1"), box_actions="clip").actions == Gaussian(
-        (1,), (-2.0,), (2.0,), "clip"
-    )
+    assert adapt(make("Acrobot-v1")).actions == Categorical(3)
+    assert adapt(make("Pendulum-v1"), box_actions="clip").actions == Gaussian((1,), (-2.0,), (2.0,), "clip")
 
 
 def _actions(space, box_actions="tanh"):
     probe = Probe()
     probe.action_space = lambda params=None: space
     probe.step_env = lambda key, state, action, params: Probe.step_env(probe, key, state, jnp.sum(action), params)
-    return adapt(probe, box_actions=box_actions).actions
+    return adapted(probe, box_actions=box_actions).actions
 
 
 LARGE = float(np.finfo(np.float32).max)
@@ -174,64 +175,65 @@ def test_learners_of_a_mixed_box_live_and_act_within_its_bounds(box_actions):
 )
 def test_parameters_that_are_no_such_numbers_are_refused(override, message):
     with pytest.raises(ValueError, match="env_params") as error:
-        make_environment("CartPole-v1", (override,))
+        make("CartPole-v1", (override,))
     assert message in str(error.value)
 
 
 def test_a_parameter_is_named_once():
     with pytest.raises(ValueError, match="env_params must name each parameter once, but gravity is there twice"):
-        make_environment("CartPole-v1", ("gravity=9.0", "gravity=10.0"))
+        make("CartPole-v1", ("gravity=9.0", "gravity=10.0"))
 
 
 def test_parameters_that_are_flags_are_true_or_false():
     known = {f"{name}.{field}": x for name in ("DeepSea-bsuite",) for field, x in vars(gymnax.make(name)[1]).items()}
     assert known["DeepSea-bsuite.deterministic"] is True
     for text, expected in (("false", False), ("0", False), ("True", True)):
-        assert make_environment("DeepSea-bsuite", (f"deterministic={text}",))[1].deterministic is expected
+        assert make("DeepSea-bsuite", (f"deterministic={text}",)).params.deterministic is expected
     with pytest.raises(ValueError, match="deterministic must be true or false, but it is 'no'"):
-        make_environment("DeepSea-bsuite", ("deterministic=no",))
+        make("DeepSea-bsuite", ("deterministic=no",))
 
 
 def test_a_limit_that_is_a_float_is_a_number_of_at_least_one():
-    assert make_environment("BernoulliBandit-misc", ("max_steps_in_episode=7",))[1].max_steps_in_episode == 7
+    assert make("BernoulliBandit-misc", ("max_steps_in_episode=7",)).params.max_steps_in_episode == 7
     with pytest.raises(ValueError, match="max_steps_in_episode must be"):
-        make_environment("BernoulliBandit-misc", ("max_steps_in_episode=0",))
+        make("BernoulliBandit-misc", ("max_steps_in_episode=0",))
 
 
 def test_integer_observations_are_one_hot_and_others_are_cast():
-    rooms = adapt(*make_environment("FourRooms-misc"))
+    rooms = adapt(make("FourRooms-misc"))
     encoded = rooms.encode(jnp.array([[1, 11, 4, 1]]))
     assert encoded.shape == (1, 4 * 11)
     np.testing.assert_array_equal(np.flatnonzero(encoded), [0, 11 + 10, 22 + 3, 33])
-    lake = adapt(*make_environment("FrozenLake-misc"))
+    lake = adapt(make("FrozenLake-misc"))
     np.testing.assert_array_equal(lake.encode(jnp.array([3]))[0], np.eye(16)[3])
-    assert adapt(*make_environment("Breakout-MinAtar")).encode(jnp.zeros((1, 10, 10, 4))).shape == (1, 10, 10, 4)
+    assert adapt(make("Breakout-MinAtar")).encode(jnp.zeros((1, 10, 10, 4))).shape == (1, 10, 10, 4)
 
 
 @pytest.mark.parametrize("ends", ["terminated", "truncated", "both"])
 def test_stepping_onto_drawn_resets_equals_the_step_of_gymnax(ends):
     """The same actions and resets through gymnax's own step and through ours."""
     probe = Probe(3, ends=ends)
-    ours, theirs = adapt(probe), adapt(Duck(probe))
-    assert ours.takes_fresh
-    assert not theirs.takes_fresh
+    ours, theirs = adapted(probe), adapted(Duck(probe))
+    assert not ours.resets_itself
+    assert theirs.resets_itself
     _, state = ours.reset(jax.random.key(3))
     state_2 = state
     for t in range(8):
         key = jax.random.fold_in(jax.random.key(7), t)
         fresh = ours.reset(jax.random.split(key)[1])
-        step = ours.step(key, state, jnp.int32(0), fresh)
-        step_2 = theirs.step(key, state_2, jnp.int32(0), None)
-        jax.tree.map(np.testing.assert_array_equal, step, step_2)
-        state, state_2 = step.state, step_2.state
+        step, (observation, state) = step_and_reset(ours, key, state, jnp.int32(0), fresh)
+        step_2, (observation_2, state_2) = step_and_reset(theirs, key, state_2, jnp.int32(0), None)
+        jax.tree.map(np.testing.assert_array_equal, (observation, state), (observation_2, state_2))
+        for one, other in zip(step, step_2, strict=True):
+            if one is not step.state and other is not step_2.following:
+                jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
 def test_an_episode_that_terminates_at_its_time_limit_is_terminated_and_not_truncated():
-    probe = adapt(Probe(2, ends="both"))
-    observation, state = probe.reset(jax.random.key(0))
-    fresh = (observation, state)
-    step = probe.step(jax.random.key(0), state, jnp.int32(0), fresh)
-    step = probe.step(jax.random.key(0), step.state, jnp.int32(0), fresh)
+    probe = adapted(Probe(2, ends="both"))
+    _, state = probe.reset(jax.random.key(0))
+    step = probe.step(jax.random.key(0), state, jnp.int32(0))
+    step = probe.step(jax.random.key(0), step.state, jnp.int32(0))
     assert step.terminated
     assert not step.truncated
 
@@ -239,8 +241,8 @@ def test_an_episode_that_terminates_at_its_time_limit_is_terminated_and_not_trun
 @functools.cache
 def _seaquest(name):
     """Plays 32 boards with random actions, half of them as hard from the start as they can ever become."""
-    environment = {"gymnax": gymnax.make("Seaquest-MinAtar")[0], "isjax": make_environment("Seaquest-MinAtar")[0]}[name]
-    adapter = adapt(environment)
+    environment = {"gymnax": gymnax.make("Seaquest-MinAtar")[0], "isjax": make("Seaquest-MinAtar").inner}[name]
+    adapter = adapted(environment)
     hardest = jnp.arange(32) % 2 == 1
 
     @jax.jit
@@ -252,10 +254,10 @@ def _seaquest(name):
 
         def row(state, key):
             action = jax.random.randint(jax.random.fold_in(key, 1), (32,), 0, num_actions)
-            step = jax.vmap(adapter.step)(jax.random.split(key, 32), state, action, fresh)
-            now = step.state
+            step_all = jax.vmap(functools.partial(step_and_reset, adapter))
+            step, (observation, now) = step_all(jax.random.split(key, 32), state, action, fresh)
             counts = [now.e_fish_count, now.e_subs_count, now.e_bullet_count, now.divers_count, now.f_bullet_count]
-            return now, ((step.observation, step.reward, step.terminated), jnp.stack(counts))
+            return now, ((observation, step.reward, step.terminated), jnp.stack(counts))
 
         return jax.lax.scan(row, start, jax.random.split(key, 300))[1]
 
@@ -282,6 +284,6 @@ def test_seaquest_never_fills_its_room():
 
 
 def test_seaquest_with_parameters_of_its_own_has_all_the_room_of_gymnax():
-    assert jax.eval_shape(make_environment("Seaquest-MinAtar")[0].reset, jax.random.key(0))[1].divers.shape == (32, 4)
-    environment, params = make_environment("Seaquest-MinAtar", ("init_spawn_speed=1",))
-    assert jax.eval_shape(environment.reset, jax.random.key(0), params)[1].divers.shape == (100, 4)
+    for overrides, room in (((), 32), (("init_spawn_speed=1",), 100)):
+        environment = make("Seaquest-MinAtar", overrides)
+        assert jax.eval_shape(environment.reset, jax.random.key(0))[1].divers.shape == (room, 4)

@@ -1,0 +1,67 @@
+"""Parameters of environments as texts: `NAME=NUMBER` in place of a dataclass's default."""
+
+import dataclasses
+import difflib
+import math
+from typing import Any, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+LIMITS = ("max_steps_in_episode", "max_steps")
+"""Names of parameters that count steps, of which there must be one."""
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+
+
+def overridden(params: T, overrides: tuple[str, ...]) -> T:
+    """The parameters with those changed that overrides name.
+
+    Args:
+      params: a dataclass; anything if there are no overrides.
+      overrides: `NAME=NUMBER` each.
+
+    Raises:
+      ValueError: no such parameter, or a text that is not such a number.
+    """
+    if not overrides:
+        return params
+    fields = dataclasses.fields(params) if dataclasses.is_dataclass(params) else ()  # type: ignore[arg-type]
+    known = {field.name: getattr(params, field.name) for field in fields}
+    if not known:
+        raise ValueError(f"env_params must be left alone where there are no parameters, but it is {overrides}.")
+    changes = {}
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if name not in known or not equals:
+            near = difflib.get_close_matches(name, known, n=1) or [next(iter(known))]
+            raise ValueError(
+                f"env_params must be NAME=NUMBER with NAME one of {', '.join(known)}, but one is {override!r}; "
+                f"an example is {near[0]}={known[near[0]]}."
+            )
+        if name in changes:
+            raise ValueError(f"env_params must name each parameter once, but {name} is there twice.")
+        changes[name] = _parameter(name, known[name], text)
+    return dataclasses.replace(params, **changes)  # type: ignore[type-var]
+
+
+def _parameter(name: str, default: Any, text: str) -> Any:
+    """The number, as `default` is one."""
+    array = np.asarray(default)
+    if array.shape != () or array.dtype.kind not in "biuf":
+        raise ValueError(f"env_params: {name} must be left alone, for it is no number, but it is {text!r}.")
+    if array.dtype.kind == "b":
+        if text.lower() not in _FLAGS:
+            raise ValueError(f"env_params: {name} must be true or false, but it is {text!r}.")
+        return _FLAGS[text.lower()]
+    is_whole = array.dtype.kind in "iu"
+    low, high = (1 if name in LIMITS else -(2**31), 2**31 - 1) if is_whole else (-_LARGEST, _LARGEST)
+    wanted = f"a whole number from {low:,} to {high:,}" if is_whole else "a number that float32 can hold"
+    try:
+        value = int(text) if is_whole else float(text)
+    except ValueError:
+        value = math.nan
+    vanishes = not is_whole and 0 < abs(value) < _SMALLEST
+    if not low <= value <= high or vanishes or (name in LIMITS and value < 1):
+        raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.")
+    return value

@@ -1,0 +1,75 @@
+"""Environments by name: `NAME` of gymnax or of a registered class, `SUITE/ID`, and either behind `MODULE:`."""
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import TypeVar
+
+from isjax.environments.api import Environment, Suite
+from isjax.environments.parameters import overridden
+from isjax.registry import Registry
+
+T = TypeVar("T")
+GYMNAX = "gymnax"
+"""The suite whose ids stand alone."""
+BUILT_IN = {GYMNAX: "isjax.environments.gymnax"}
+"""Files of suites that come with the package; each is imported when it is first asked for, as what it needs may not be
+installed: an extra of the suite's name."""
+
+environments = Registry("env", Environment)
+suites = Registry("env", Suite)
+register = environments.register
+register_suite = suites.register
+
+
+def make(name: str, overrides: tuple[str, ...] = ()) -> Environment:
+    """The environment of a name; each override is `NAME=NUMBER`, in place of a parameter's default.
+
+    Raises:
+      ValueError: no such name (near matches are named), a suite that is not installed, no such parameter, or data
+        that cannot be downloaded.
+
+    >>> make("MemoryChain-bsuite", ("memory_length=10",)).params.memory_length
+    10
+    """
+    module, colon, rest = name.rpartition(":")
+    suite, slash, short = rest.rpartition("/")
+    if not slash and (module or rest in environments.names):
+        return overridden(_made(environments.get(name), name), overrides)
+    family = _made(suites.get(f"{module}{colon}{suite}"), name) if module else _suite(suite, name)
+    if short not in family.ids():
+        prefix = f"{module}{colon}{suite}{slash}"
+        names = [f"{prefix}{each}" for each in family.ids()] + ([] if slash else list(environments.names))
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}."
+        raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
+    return family.make(short, overrides)
+
+
+def _suite(suite: str, name: str) -> Suite:
+    """The suite of that name, or gymnax where there is none."""
+    known = tuple(dict.fromkeys([*BUILT_IN, *suites.names]))
+    if suite == GYMNAX:
+        raise ValueError(f"env must be an id of gymnax without its suite, but it is {name!r}.")
+    if suite and suite not in known:
+        near = difflib.get_close_matches(suite, known, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+        raise ValueError(f"env must be of a registered suite, but it is {name!r}; {hint}")
+    suite = suite or GYMNAX
+    if suite not in suites.names:
+        try:
+            importlib.import_module(BUILT_IN[suite])
+        except ImportError as error:
+            raise ValueError(
+                f"env must be of a suite that is installed, but it is {name!r}: pip install 'isjax[{suite}]' ({error})."
+            ) from error
+    return _made(suites.get(suite), name)
+
+
+def _made(build: Callable[[], T], name: str) -> T:
+    try:
+        return build()
+    except TypeError as error:
+        raise ValueError(
+            f"env must be of a class that can be called without arguments, but it is {name!r}: {error}."
+        ) from error
