@@ -24,14 +24,14 @@ COMPILES = jax.__version_info__ < (0, 11)
 """Whether JAX's compiler for CPUs is one that can do with it: 0.10.2 can, 0.11.2 cannot."""
 
 
-def written_out(key: Key) -> Key:
+def unrolled_threefry(key: Key) -> Key:
     """The same key, of an implementation that draws the same numbers; a key that is not Threefry's stays as it is."""
     if not COMPILES or jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=IMPLEMENTATION)
 
 
-def as_given(key: Key, like: Key) -> Key:
+def as_implementation_of(key: Key, like: Key) -> Key:
     """A key of the implementation that `like` has."""
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=jax.random.key_impl(like))
 

@@ -4,13 +4,13 @@ import jax
 import numpy as np
 from orbax.checkpoint._src.futures import signaling_client
 
-from isjax.learner.keys import written_out
+from isjax.learner.keys import unrolled_threefry
 from isjax.run.checkpoints import Checkpoints, pack, unpack
 
 
 def test_keys_of_either_implementation_come_back_as_they_were():
     keys = jax.random.split(jax.random.key(0), 3)
-    state = {"given": keys, "written_out": written_out(keys)}
+    state = {"given": keys, "written_out": unrolled_threefry(keys)}
     like = jax.eval_shape(lambda: state)
     rows = {name: np.asarray(x) for name, x in pack(state).items()}
     back = unpack(rows, like, "threefry2x32")
