@@ -5,7 +5,7 @@ import numpy as np
 from orbax.checkpoint._src.futures import signaling_client
 
 from isjax.learner.keys import unrolled_threefry
-from isjax.run.checkpoints import Checkpoints, pack, unpack
+from isjax.run.checkpoints import Checkpoints, pack, sealed_progress, unpack
 
 
 def test_keys_of_either_implementation_come_back_as_they_were():
@@ -32,3 +32,12 @@ def test_a_checkpoint_waits_for_no_signal_which_another_host_could_give_or_take_
     assert restored.update == 1
     np.testing.assert_array_equal(restored.rows["float32"], np.ones((2, 3)))
     assert signals == []
+
+
+def test_arrays_by_their_former_names_are_those_by_the_present_ones(tmp_path):
+    checkpoints, one = Checkpoints(tmp_path), ["float32", []]
+    progress = sealed_progress(1, np.arange(2), "run", layout={"kl_cost": one, "update": one})
+    checkpoints.save(1, {"float32": np.ones((2, 2), np.float32)}, progress)
+    checkpoints.wait()
+    assert checkpoints.restore().progress["layout"] == {"algorithm": one, "update": one}
+    checkpoints.close()
