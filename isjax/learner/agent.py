@@ -1,4 +1,4 @@
-"""What parameters say about observations: one path for acting, learning, evaluating and recording."""
+"""From observations to policy and value: the one path for acting, learning, evaluating and recording."""
 
 from typing import Any, NamedTuple
 
@@ -84,7 +84,7 @@ class Agent(NamedTuple):
         features = self._features(moments, flat)
         features = jax.tree.map(lambda x: x.reshape(rows + 1, envs, *x.shape[1:]), features)
         memory = jax.tree.map(lambda x: x[0], unroll.memory)
-        # A final observation is seen with the memory that the row before it left.
+        # The network sees a final observation with the memory that the time step before it left.
         slots = jax.tree.leaves(unroll.cut_observation)[0].shape[0]
         fills = unroll.truncated_t[None] & (unroll.cut_slot_t[None] == jnp.arange(slots)[:, None, None])
         row = jnp.argmax(fills, axis=1)
@@ -98,7 +98,7 @@ class Agent(NamedTuple):
         return ForwardPass(policy[:rows], policy_t, value[:rows], v_t)
 
     def _one_step(self, features: Tree, memory: Tree) -> tuple[Tree, Tree, jax.Array, jax.Array]:
-        """What a network with a memory gets for features `[B, ...]` of one time step that starts no episode."""
+        """The arguments of a network with a memory for features `[B, ...]` of one time step within an episode."""
         shape = (1, _batch(features))
         return jax.tree.map(lambda x: x[None], features), memory, jnp.zeros(shape, bool), jnp.zeros(shape, jnp.int32)
 

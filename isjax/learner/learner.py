@@ -13,7 +13,7 @@ from isjax.learner.config import Config, Hyper
 from isjax.learner.distributions import Gaussian
 from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
-from isjax.learner.keys import as_implementation_of, unrolled_threefry
+from isjax.learner.keys import unrolled_threefry
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
 from isjax.learner.randomness import Domain, stream
@@ -126,14 +126,14 @@ class _Program(NamedTuple):
         check_key(key)
         config = self.config
         settings = (Hyper() if hyper is None else hyper).as_arrays()
-        quick = unrolled_threefry(key)
-        updates_key, resets_key = stream(quick, Domain.UPDATES), stream(quick, Domain.FIRST_RESETS)
+        unrolled = unrolled_threefry(key)
+        resets_key = stream(unrolled, Domain.FIRST_RESETS)
         actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
-        params = self.agent.init(stream(quick, Domain.PARAMETERS), actors.observation)
+        params = self.agent.init(stream(unrolled, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,
-            key=as_implementation_of(updates_key, key),
+            key=stream(key, Domain.UPDATES),
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
@@ -144,12 +144,13 @@ class _Program(NamedTuple):
             actors=actors,
             observation_moments=self.moments(actors.observation),
             reward_scale=RewardScale.start(config.num_envs) if config.normalize_rewards else None,
-            algorithm=self.algorithm.init(params, settings),
+            # Copies: a state whose parts share memory cannot be donated.
+            algorithm=jax.tree.map(jnp.copy, self.algorithm.init(params, settings)),
             replay=None,
         )
         if not config.replayed_envs:
             return state
-        unroll = jax.eval_shape(lambda: self.act(state, updates_key)[0])
+        unroll = jax.eval_shape(lambda: self.act(state, resets_key)[0])
         return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
@@ -187,31 +188,31 @@ class _Program(NamedTuple):
         return jax.tree.map(lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.lagging)
 
     def observe_rewards(self, state: LearnerState, unroll: Unroll) -> RewardScale | None:
-        """The scale of rewards, for which the unroll itself counts already."""
+        """The scale that rewards are divided by; the unroll's own rewards count already."""
         if state.reward_scale is None:
             return None
         same_episode_t = ~(unroll.terminated_t | unroll.truncated_t)
         return state.reward_scale.observed(unroll.r_t, same_episode_t, state.hyper.discount)
 
     def scaled(self, scale: RewardScale | None, unroll: Unroll) -> Unroll:
-        """The unroll with its rewards over the present deviation of the discounted return, replayed ones too."""
+        """The unroll with all rewards, replayed ones too, divided by the present deviation of the discounted return."""
         return unroll if scale is None else unroll._replace(r_t=scale.scaled(unroll.r_t))
 
     def with_replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> Unroll:
-        """The unroll with columns of earlier ones, if there is a replay."""
+        """The unroll and, if there is a replay, environments of earlier unrolls beside its own."""
         if state.replay is None:
             return unroll
         drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
         return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
-        """Of the features, if they are standardized."""
+        """Moments of observations before any was seen, or `None` if observations are not standardized."""
         if not self.config.normalize_observations:
             return None
         return Moments.start(self.agent.adapter.encode(observation).shape[1:])
 
     def observe(self, moments: Moments | None, unroll: Unroll) -> Moments | None:
-        """Acting and learning of one update share the moments; the unroll counts from the next one on."""
+        """The moments for the next update. Acting and learning of one update share those from before it."""
         if moments is None:
             return None
         flat = jax.tree.map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), unroll.observation_tm1)
@@ -251,13 +252,13 @@ class _Program(NamedTuple):
         return state, metrics
 
     def cause(self, unroll: Unroll) -> jax.Array | int:
-        """What a learner that did not survive `unroll` died of."""
+        """The `Cause` of death of a learner that diverged in this unroll."""
         acted_on = jax.tree.map(lambda x: x[:-1], unroll.observation_tm1)
         could_act = jnp.all(has_legal_action(self.agent.adapter, acted_on))
         return jnp.where(could_act, jnp.int32(Cause.NOT_FINITE), jnp.int32(Cause.NO_LEGAL_ACTION))
 
     def remember(self, state: LearnerState, alive: jax.Array) -> Tree:
-        """The parameters from before this update, in the slot that it acted from."""
+        """`lagging` with the parameters from before this update in the slot that it acted from, the oldest one."""
         slot = state.update % self.config.actor_lag
         acted_from = self.lagging_params(state)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state.params, acted_from)
@@ -277,7 +278,7 @@ class _Program(NamedTuple):
 
 
 def _learned(state: LearnerState) -> Tree:
-    """All of a state but what its environments keep to themselves, what never changes, and copies of earlier parts."""
+    """The part of a state that has to be finite: without environments' own states, settings and earlier copies."""
     actors = state.actors._replace(state=None)
     return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors)
 

@@ -1,4 +1,4 @@
-"""Learning from one unroll: what the algorithm prepares, gradient steps, and what it does before and after them."""
+"""Learning from one unroll: the algorithm prepares, takes gradient steps, and updates what it keeps."""
 
 from typing import NamedTuple, cast
 
@@ -19,7 +19,7 @@ from isjax.types import Key, Metrics, Series, Terms, Tree, Unroll
 
 
 class Learned(NamedTuple):
-    """What learning from an unroll changes, and what it tells."""
+    """The parts of a learner that learning from an unroll changes, and its metrics."""
 
     params: Tree
     optimizer: Tree
@@ -201,7 +201,7 @@ class Learning(NamedTuple):
         return Learned(as_params(vector), optimizer, state.algorithm, metrics_lib.finish(merged))
 
     def minibatches(self, columns: int, key: Key) -> jax.Array:
-        """`[epochs × minibatches, columns / minibatches]`: in each epoch every column once, shuffled."""
+        """Indices `[epochs × minibatches, columns / minibatches]`: in each epoch every column once, shuffled."""
         config = self.config
         keys = jax.random.split(stream(key, Domain.MINIBATCHES), config.epochs)
         orders = jax.vmap(lambda k: jax.random.permutation(k, columns))(keys)
@@ -209,16 +209,16 @@ class Learning(NamedTuple):
 
 
 def preconditioner(config: Config, hyper: Hyper) -> optax.GradientTransformation:
-    """What makes a direction of a gradient; the step size comes after it."""
+    """The optimizer without its step size: clipping by global norm, then Adam, RMSprop or nothing."""
     scale_by = {"adam": optax.scale_by_adam, "rmsprop": optax.scale_by_rms, "sgd": optax.identity}
     return optax.chain(optax.clip_by_global_norm(hyper.max_grad_norm), scale_by[config.optimizer]())
 
 
 def start_optimizer(config: Config, hyper: Hyper, params: Tree) -> Tree:
-    """The preconditioner's moments, of all parameters as one vector."""
+    """The optimizer's state before the first step. It sees all parameters as one vector."""
     return preconditioner(config, hyper).init(ravel_pytree(params)[0])
 
 
 def annealed(hyper: Hyper, update: jax.Array, updates: int) -> jax.Array:
-    """The step size of an update."""
+    """The learning rate at an update, annealed linearly."""
     return hyper.learning_rate * (1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(update / updates, 1.0))

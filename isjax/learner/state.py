@@ -12,7 +12,7 @@ from isjax.types import Key, Tree
 
 @flax.struct.dataclass
 class LearnerState:
-    """Everything a learner is: saving it and going on later gives the same numbers."""
+    """Everything that a learner is: one that is saved and loaded goes on with the same numbers."""
 
     hyper: Hyper
     key: Key
@@ -31,18 +31,18 @@ class LearnerState:
     died_of: jax.Array
     """`[]` int32, a `types.Cause`."""
     params: Tree
-    """The network's."""
+    """Of the network."""
     optimizer: Tree
-    """The preconditioner's moments, of all parameters as one vector."""
+    """The optimizer's moments, of all parameters as one vector."""
     lagging: Tree
-    """`[actor_lag, ...]`, the parameters before each of the last updates, in turn; `None` without lag."""
+    """`[actor_lag, ...]`, a ring of the parameters before each of the last updates; `None` without lag."""
     actors: Actors
     """The environments, in the middle of their episodes."""
     observation_moments: Moments | None
-    """Of the observations seen so far, if they are standardized."""
+    """Mean and deviation of the observations so far; `None` if observations are not standardized."""
     reward_scale: RewardScale | None
-    """What rewards are divided by, if they are scaled."""
+    """What rewards are divided by; `None` if rewards are not scaled."""
     algorithm: Tree
     """What the algorithm keeps from update to update (see `algorithms.Algorithm.init`)."""
     replay: Replay | None
-    """Earlier unrolls, if they are learned from again."""
+    """Earlier unrolls, to be learned from again; `None` without replay."""

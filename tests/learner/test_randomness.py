@@ -73,6 +73,7 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     ledger, probe = Ledger(), Restless(3)
     monkeypatch.setattr(jax.random, "key", ledger.key)
     monkeypatch.setattr("isjax.learner.learner.make_environment", lambda *name: (probe, None))
+    monkeypatch.setattr("isjax.learner.environments.UNLIMITED_STEPS", 4)
     config = Config(num_envs=2, unroll_length=4, torso=(4,), evaluation_episodes=2, **settings)
     plan = Plan(config=config, hyper=Hyper(), learners=3, seed=SEED)
     learner = make_learner(config)
@@ -86,7 +87,6 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     )
     monkeypatch.setattr(restore, "open_run", lambda folder: trained)
     monkeypatch.setattr(sweep, "best_group", lambda folder: folder)
-    monkeypatch.setattr("isjax.learner.evaluation.UNLIMITED_STEPS", 4)
     log = tmp_path / "log.npz"
     record.record(record.RecordFlags(run="run", out=str(log), episodes=3, truth_episodes=2, seed=SEED))
     best.best(best.BestFlags(run="run", out=str(tmp_path / "best"), episodes=2, seed=SEED))
