@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from isjax.errors import MUST, FieldError
 from isjax.learner import make_learner
-from isjax.learner.objectives import check_settings
+from isjax.learner.uses import check_settings
 from isjax.population import make_population
 from isjax.run import store
 from isjax.run.checkpoints import Rows, read_newest

@@ -73,7 +73,12 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     """A run with two evaluations, and record, best and evaluate with the seed of the run."""
     ledger, probe = Ledger(), Restless(3)
     monkeypatch.setattr(jax.random, "key", ledger.key)
+<<<<<<< HEAD
     monkeypatch.setattr("isjax.learner.learner.make", lambda *name: as_environment(probe))
+=======
+    monkeypatch.setattr("isjax.learner.learner.make_environment", lambda *name: (probe, None))
+    monkeypatch.setattr("isjax.learner.environments.UNLIMITED_STEPS", 4)
+>>>>>>> w-algorithms
     config = Config(num_envs=2, unroll_length=4, torso=(4,), evaluation_episodes=2, **settings)
     plan = Plan(config=config, hyper=Hyper(), learners=3, seed=SEED)
     learner = make_learner(config)
