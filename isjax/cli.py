@@ -148,8 +148,10 @@ def train(argv: list[str]) -> int:
     flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 
     def prepare() -> Job:
-        from isjax.run.store import Plan
-        from isjax.run.train import Run, is_finished
+        from isjax.run.integrity import is_finished
+        from isjax.run.plan import Plan
+        from isjax.run.report import write_report
+        from isjax.run.train import Run
 
         plan = Plan(
             config=flags.program,
@@ -157,7 +159,8 @@ def train(argv: list[str]) -> int:
             **{name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")},
         )
         folder = Path(flags.run.out) if flags.run.out else None
-        run = Run(plan, folder, resume=flags.run.resume, options=_options(flags, "train", argv))
+        how = {"options": _options(flags, "train", argv), "write_page": write_report}
+        run = Run(plan, folder, resume=flags.run.resume, **how)
         return Job(run.folder, run.train, is_finished(run.folder))
 
     return _in_a_folder("train", flags, prepare)
@@ -183,13 +186,14 @@ def sweep(argv: list[str]) -> int:
     flags = given_for()
 
     def prepare() -> Job:
+        from isjax.run.integrity import is_finished
+        from isjax.run.report import write_report
         from isjax.run.settings import Space, group, joined, read_draws, read_vary
-        from isjax.run.sweep import Sweep, as_json, check_folder, read_sweep
-        from isjax.run.train import is_finished
+        from isjax.run.sweep import Sweep, as_json, check_sweep_folder, read_sweep
 
         folder = Path(flags.run.out or "runs/sweep")
         if flags.run.out or flags.run.resume:
-            check_folder(folder, resume=flags.run.resume)
+            check_sweep_folder(folder, resume=flags.run.resume)
         saved = read_sweep(folder) if flags.run.resume else None
         if saved and not decides(argv, file):
             settings, groups = saved
@@ -203,7 +207,8 @@ def sweep(argv: list[str]) -> int:
             rule = f"come with the settings of the sweep in {folder}, or with none"
             raise FieldError("resume", rule, "on", "{field} must {rule}.")
         own = folder if flags.run.out or flags.run.resume else None
-        run = Sweep(settings, groups, own, resume=flags.run.resume, options=_options(flags, "sweep", argv))
+        how = {"options": _options(flags, "sweep", argv), "write_page": write_report}
+        run = Sweep(settings, groups, own, resume=flags.run.resume, **how)
         if not flags.run.quiet:
             learners = groups[0].plan.per_setting
             tell(f"{len(settings):,} settings of {learners:,} learners, {len(groups)} to compile.")
@@ -340,7 +345,7 @@ def _is_damaged(error: Exception) -> bool:
 
 
 def _options(flags: Any, command: str, argv: list[str]) -> Any:
-    from isjax.run.train import Options
+    from isjax.run.options import Options
 
     names = {field.name for field in dataclasses.fields(Options)}
     given = {name: x for part in (flags.run, flags.hosts) for name, x in vars(part).items() if name in names}
@@ -369,7 +374,7 @@ def _add_page(command: str, folder: Path) -> None:
     """Writes the page of a job that is finished, if it is not there: a run may have been stopped just before."""
     from isjax.run.report import write_report
     from isjax.run.report.sweep import write_sweep_report
-    from isjax.run.train import tidy
+    from isjax.run.store import tidy
 
     if jax.process_index():
         return

@@ -61,6 +61,9 @@ def module_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+MODULES = {module_of(path): path for path in SOURCES}
+
+
 def syntax(path):
     return ast.parse(path.read_text(), str(path))
 
@@ -84,6 +87,35 @@ def imported_parts(path):
         if top == "isjax":
             part = rest.partition(".")[0]
             yield part if part in MAY_IMPORT else "isjax"
+
+
+def imported_files(path):
+    """The modules of the package that a file imports, each by the name of its own file."""
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in MODULES else node.module for name in names if node.module in MODULES)
+
+
+def circles(graph):
+    """Sets of modules that lead to each other."""
+    reach = {name: set(found) for name, found in graph.items()}
+    for between in graph:
+        for found in reach.values():
+            if between in found:
+                found |= reach[between]
+    return {
+        frozenset(k for k in reach if k in reach[name] and name in reach[k]) for name in graph if name in reach[name]
+    }
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside of functions and for types alone count too."""
+    graph = {name: set(imported_files(path)) - {name} for name, path in MODULES.items()}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == {frozenset("abc")}
+    assert circles(graph) <= {frozenset({"isjax.learner.learner", "isjax.learner.learning"})}
 
 
 def load(name):

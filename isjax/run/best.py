@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from isjax.errors import FieldError
-from isjax.run.store import read_json, replacing, write_json
+from isjax.run.files import read_json, replacing, write_json
 
 SETTINGS, PARAMS, EPISODE = "settings.json", "params.npz", "episode"
 FRAMES = 500

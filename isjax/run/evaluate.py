@@ -14,8 +14,9 @@ from rich.measure import measure_renderables
 from rich.table import Table
 
 from isjax._checks import in_one_line
+from isjax.run.files import replacing, write_json
 from isjax.run.progress import number
-from isjax.run.store import replacing, versions, write_json
+from isjax.run.store import versions
 
 if TYPE_CHECKING:
     from isjax.ope.evaluation import Evaluation

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from isjax.errors import FieldError
-from isjax.run.store import CONFIG, METRICS, SUMMARY
+from isjax.run.plan import CONFIG, LEARNERS, METRICS, SUMMARY, SWEEP
 
-KEPT = (CONFIG, METRICS, SUMMARY, "sweep.json", "learners.parquet")
+KEPT = (CONFIG, METRICS, SUMMARY, SWEEP, LEARNERS)
 
 
 def output_fails(error: Exception) -> bool:

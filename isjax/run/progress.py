@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from isjax.learner.metrics import over_learners
+from isjax.run.scores import over_learners
 
 LONGEST_WORD = 30
 """In a table, what is longer, such as a path, may go on in the next line."""

@@ -12,8 +12,8 @@ import numpy as np
 import tyro
 
 from isjax.errors import MUST, FieldError
+from isjax.run.files import replacing, write_json
 from isjax.run.output import check_own
-from isjax.run.store import replacing, write_json
 
 PER_CALL = 1024
 """Episodes that are played side by side, at most."""

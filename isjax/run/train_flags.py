@@ -153,7 +153,8 @@ def replaced(part: T, values: Mapping[str, Any]) -> T:
 
 def saved_settings(argv: list[str]) -> TrainFlags:
     """Those of the run to resume."""
-    from isjax.run.store import CONFIG, Plan, read_json
+    from isjax.run.files import read_json
+    from isjax.run.plan import CONFIG, Plan
 
     out = peek(argv, "--out")
     if not out:

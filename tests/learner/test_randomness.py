@@ -12,9 +12,8 @@ from isjax.learner.learner import make_agent
 from isjax.learner.randomness import Domain, generator, stream
 from isjax.population import make_population
 from isjax.run import best, evaluate, record, restore, sweep
+from isjax.run.plan import Plan, bootstrap_key, evaluation_key, training_key
 from isjax.run.restore import Picked
-from isjax.run.store import Plan
-from isjax.run.summary import bootstrap_key, evaluation_key, training_key
 from tests.learner.probes import Restless
 
 SEED = 3

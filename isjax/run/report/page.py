@@ -11,7 +11,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from isjax.errors import FieldError
-from isjax.run.store import replacing
+from isjax.run.files import replacing
 
 
 def write_page(path: Path, *, title: str, subtitle: str, cards: str, sections: Sequence[str]) -> Path:

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from isjax.run.files import Damaged
+from isjax.run.files import Damaged, read_json
 from isjax.run.integrity import SWEEP_SHAPE, check_run, read_settings, read_summary
+from isjax.run.plan import REPORT, SUMMARY, SWEEP
 from isjax.run.progress import number, rate
 from isjax.run.report.curves import Curves, learning_band, read_curves
 from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
 from isjax.run.report.page import Html, cards, command, grid, section, table, write_page
 from isjax.run.settings import Group
-from isjax.run.store import REPORT, SUMMARY, read_json
-from isjax.run.sweep import SWEEP, group_folder, read_sweep
+from isjax.run.sweep import group_folder, read_sweep
 
 BEST = 5
 """Settings whose curves are drawn."""
