@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from isjax import losses as losses
     from isjax import ops as ops
 
-__version__ = "0.1.0"
-__all__ = ["compat", "learner", "losses", "ope", "ops", "population", "stats"]
+__version__ = "0.2.0"
+__all__ = ["compat", "errors", "learner", "losses", "networks", "ope", "ops", "population", "stats"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,9 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import jax
-import tyro
 
 from isjax import __version__
 from isjax._checks import in_one_line
@@ -29,6 +28,7 @@ from isjax.run.devices import find_devices, set_up, use_every_core
 from isjax.run.file import File, read_file
 from isjax.run.flags import BadArguments, in_flags, parse, peek
 from isjax.run.output import check_own, drop_output, output_fails, tell
+from isjax.run.report_flags import ReportFlags
 from isjax.run.train_flags import (
     SweepFlags,
     TrainFlags,
@@ -59,22 +59,6 @@ commands:
 isjax COMMAND --help explains a command; isjax --version names the version.
 A first run: isjax train --env CartPole-v1 --learners 64
 """
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ReportFlags:
-    """Write the page of a run, finished or not, or of a sweep; or one that compares several runs."""
-
-    folders: Annotated[list[str], tyro.conf.Positional, tyro.conf.arg(metavar="DIR [DIR ...]", help_behavior_hint="")]
-    """The folder of a run or of a sweep; several folders of runs to compare them."""
-    out: Annotated[
-        str,
-        tyro.conf.arg(
-            metavar="FILE",
-            help_behavior_hint="(default: report.html in the folder, or comparison.html here for several)",
-        ),
-    ] = ""
-    """The page."""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -195,7 +195,8 @@ def shown(x: Any) -> str:
     """A value in a message: no more of it than a line can hold."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
-    return short.repr(x)
+    text = short.repr(x)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def brief(error: BaseException) -> str:
