@@ -51,6 +51,12 @@ def no_return() -> dict[str, Any]:
     return {"mean": None, "iqm": None, "ci95": None, "per_learner": []}
 
 
+def mean_and_error(returns: np.ndarray) -> dict[str, float]:
+    """The mean of returns and its standard error, which is NaN for a single one."""
+    error = returns.std(ddof=1) / np.sqrt(len(returns)) if len(returns) > 1 else np.nan
+    return {"mean": float(returns.mean()), "standard_error": float(error)}
+
+
 def over_learners(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     """A chunk's metrics `[L]` as one number each, over the learners alive that have one.
 

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.table import Table
 
 from isjax.errors import FieldError
 from isjax.learner.config import Hyper
@@ -21,7 +20,6 @@ from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, is_fin
 from isjax.run.options import Options
 from isjax.run.parts import Folder, known_rounds
 from isjax.run.plan import LEARNERS, REPORT, SUMMARY, SWEEP, Plan, bootstrap_key
-from isjax.run.progress import number, print_whole, rate
 from isjax.run.scores import setting_scores
 from isjax.run.settings import Group, Values, as_flags, as_text
 from isjax.run.store import check_folder, claim, holds_run, locked, tidy, versions
@@ -30,8 +28,6 @@ from isjax.run.train import Run
 from isjax.stats import bootstrap_interval, interquartile_mean
 
 DEFAULT = Path("runs/sweep")
-SHOWN = 10
-"""Settings that are printed, the best ones."""
 
 
 class Sweep:
@@ -226,34 +222,6 @@ def train_command(plan: Plan, place: int) -> str:
     hyper = {name: float(x[place * plan.per_setting]) for name, x in _arrays(plan).items()}
     flags = as_flags(plan.config, Hyper(**hyper), defaults(plan.config.env, plan.config.algorithm))
     return shlex.join(["isjax", "train", *flags, "--learners", str(plan.per_setting), "--seed", str(plan.seed)])
-
-
-def print_sweep(summary: dict[str, Any], folder: Path) -> None:
-    """The best settings, and how to go on with the first."""
-    ranked = summary["settings"]
-    names = list(ranked[0]["values"])
-    title = f"{len(ranked):,} settings, {summary['learners']:,} learners"
-    table = Table(title=title, title_justify="left")
-    for name in ("", *names, "IQM return", "95 % interval", "alive"):
-        table.add_column(name, justify="right", overflow="fold")
-    for row in ranked[:SHOWN]:
-        low, high = row["ci95"] or (None, None)
-        values = [str(row["values"][name]) for name in names]
-        given_up = f"  (to update {row['updates']:,})" if row["given_up"] else ""
-        table.add_row(
-            str(row["rank"]),
-            *values,
-            number(row["iqm"]) + given_up,
-            f"{number(low)} to {number(high)}" if low is not None else "—",
-            f"{row['alive']} of {row['learners']}",
-        )
-    print_whole(table)
-    if len(ranked) > SHOWN:
-        print(f"The first {SHOWN} of {len(ranked):,}; all of them are in {folder / SUMMARY}.")
-    print(f"{rate(summary['env_steps_per_s'])} steps/s over all learners; a row a learner: {folder / LEARNERS}")
-    print(f"The first one again: {ranked[0]['train']}")
-    if len(ranked) > 1:
-        print("Being chosen flatters it: for what it is worth, add another --seed.")
 
 
 def _tally(folder: Path, plan: Plan) -> Tally:

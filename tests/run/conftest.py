@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from isjax.learner import Config, Hyper
+from isjax.report import write_report
 from isjax.run.options import Options
 from isjax.run.plan import Plan
-from isjax.run.report import write_report
 from isjax.run.train import Run
 
 

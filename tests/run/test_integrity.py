@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from isjax.report import write_report
 from isjax.run import train as train_module
 from isjax.run.checkpoints import read_newest
 from isjax.run.files import Damaged
 from isjax.run.integrity import is_finished
-from isjax.run.report import write_report
 from isjax.run.restore import open_run
 from isjax.run.train import Run
 from isjax.run.training import Training

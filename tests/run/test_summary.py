@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper
+from isjax.run.format import headline, number, rate
 from isjax.run.plan import Plan, evaluation_key, training_key
-from isjax.run.progress import describe, headline, number, rate
+from isjax.run.progress import describe
 from isjax.run.scores import final_return, middle_mean, setting_scores
 from isjax.run.summary import summarize
 from isjax.run.tally import Tally
