@@ -3,7 +3,7 @@
 One table, which the learner, the sinks, the terminal and the page read.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -148,31 +148,6 @@ def finish(merged: Metrics) -> Metrics:
 def expand(flags: jax.Array, like: jax.Array) -> jax.Array:
     """The same along the axes that `like` has beyond those of `flags`."""
     return flags.reshape(flags.shape + (1,) * (like.ndim - flags.ndim))
-
-
-def over_learners(metrics: dict[str, np.ndarray]) -> dict[str, float]:
-    """A chunk's metrics `[L]` as one number each, over the learners alive that have one.
-
-    Metrics with more axes, as the histogram of ratios has, are left out, and so are states.
-    """
-    alive, result = metrics["alive"], {}
-    reduce: dict[str, Any] = {"sum": np.sum, "min": np.min, "max": np.max}
-    for name, x in metrics.items():
-        reduction = metric_of(name).reduction
-        if x.ndim == 1 and reduction != "last":
-            counted = x[alive & np.isfinite(x)]
-            if counted.size:
-                result[name] = float(reduce.get(reduction, middle_mean)(counted))
-    return result
-
-
-def middle_mean(x: np.ndarray) -> float:
-    """The interquartile mean, NaN for no numbers.
-
-    As `stats.interquartile_mean`, but in NumPy: on the device it would wait behind the running chunk.
-    """
-    cut = len(x) // 4
-    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else float("nan")
 
 
 def without_nan(metrics: Metrics) -> Metrics:

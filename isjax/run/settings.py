@@ -14,7 +14,7 @@ from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
 from isjax.learner.randomness import Domain, generator
-from isjax.run.store import Plan
+from isjax.run.plan import Plan
 
 T = TypeVar("T")
 CONFIG_FIELDS = {

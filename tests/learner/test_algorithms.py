@@ -8,20 +8,16 @@ import numpy as np
 import pytest
 
 from isjax import ops
-<<<<<<< HEAD:tests/learner/test_objectives.py
-from isjax.environments.distributions import Categorical, Gaussian
-from isjax.learner import Config, Hyper, make_learner
-=======
 from isjax.cli import main
+from isjax.environments.distributions import Categorical, Gaussian
 from isjax.learner import Config, Hyper, make_learner, objectives
 from isjax.learner.algorithms import Algorithm, algorithms, register_algorithm
 from isjax.learner.algorithms.targets import corrected_advantage
->>>>>>> w-algorithms:tests/learner/test_algorithms.py
 from isjax.learner.defaults import defaults
 from isjax.learner.learner import make_agent
 from isjax.learner.learning import Learning
 from isjax.learner.uses import get_algorithm
-from isjax.run.store import read_json
+from isjax.run.files import read_json
 from isjax.run.table import read_metrics
 from isjax.types import Terms
 from tests.learner.probes import Probe

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import jax
 
+from isjax.commands.flags import BadArguments
 from isjax.errors import FieldError
-from isjax.run.flags import BadArguments
 from isjax.run.settings import CONFIG_FIELDS, HYPER_FIELDS, Draw, check_name, read_number
 
 DRAW = {"scale", "low", "high"}

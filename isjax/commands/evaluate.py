@@ -1,4 +1,4 @@
-"""What `isjax evaluate` does: read a log, estimate, say what to think of it, and keep it if asked to."""
+"""`isjax evaluate`: read a log, estimate, say what to think of it, and keep it if asked to."""
 
 import dataclasses
 import io
@@ -14,8 +14,10 @@ from rich.measure import measure_renderables
 from rich.table import Table
 
 from isjax._checks import in_one_line
-from isjax.run.progress import number
-from isjax.run.store import replacing, versions, write_json
+from isjax.commands.running import run_checked
+from isjax.run.files import replacing, write_json
+from isjax.run.format import interval, number
+from isjax.run.store import versions
 
 if TYPE_CHECKING:
     from isjax.ope.evaluation import Evaluation
@@ -54,6 +56,11 @@ class EvaluateFlags:
     """The bootstrap follows from it."""
     densities: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
     """log_pi and log_mu are log-densities of continuous actions, which may be positive."""
+
+
+def main(argv: list[str]) -> int:
+    """Runs `isjax evaluate`."""
+    return run_checked(evaluate, EvaluateFlags, argv, prog="isjax evaluate")
 
 
 def evaluate(flags: EvaluateFlags) -> None:
@@ -120,11 +127,9 @@ def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_mode
     for heading in ("Value", f"{flags.level * 100:.10g} % interval", "ESS", "Pareto k", "Trust"):
         table.add_column(heading, justify="left" if heading == "Trust" else "right", no_wrap=True)
     for name, of in evaluation.estimates.items():
-        interval = f"{number(of.low)} to {number(of.high)}"
         tail = f"{of.pareto_k:.2f}" if np.isfinite(of.pareto_k) else "—"
-        table.add_row(
-            ESTIMATORS[name].title, number(of.value), interval, number(of.effective_sample_size), tail, of.trust
-        )
+        ends, ess = interval((of.low, of.high)), number(of.effective_sample_size)
+        table.add_row(ESTIMATORS[name].title, number(of.value), ends, ess, tail, of.trust)
     console = Console(highlight=False)
     console.width = max(console.width, _narrowest(table, console))
     console.print(table, markup=False)
