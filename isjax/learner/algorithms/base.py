@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import jax
 
 from isjax.learner.config import Config, Hyper
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 from isjax.types import Metrics, Objective, Series, Terms, Tree
 
 COSTS = ("value_cost", "entropy_cost")
