@@ -34,8 +34,8 @@ def test_every_registered_environment_trains(env):
         config = _mnist_or_its_refusal(config)
         if config is None:
             return
-    learner = make_learner(config)
     with jax.numpy_rank_promotion("allow"):  # some environments of gymnax rely on it
+        learner = make_learner(config)
         state = learner.init(jax.random.key(0))
         update = jax.jit(learner.update)
         for _ in range(2):
