@@ -23,7 +23,7 @@ GROUND = {"_checks", "errors", "types"}
 MAY_IMPORT = {
     "isjax": {"losses", "ope", "ops", "stats"},
     "types": set(),
-    "_checks": {"types"},
+    "_checks": {"errors", "types"},
     "errors": set(),
     "signals": set(),
     "stats": GROUND,

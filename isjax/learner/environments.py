@@ -16,6 +16,7 @@ import numpy as np
 from gymnax.environments.environment import Environment as GymnaxEnvironment
 from gymnax.environments.minatar import seaquest, seaquest_helpers
 
+from isjax.errors import FieldError
 from isjax.learner.contract import Returned, as_types, settle_types, types_of_reset
 from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
 from isjax.learner.encoding import encoder, split_mask
@@ -80,7 +81,8 @@ def make_environment(name: str, overrides: tuple[str, ...] = ()) -> tuple[Any, A
     if name not in gymnax.registered_envs:
         near = difflib.get_close_matches(name, gymnax.registered_envs, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(gymnax.registered_envs)}."
-        raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
+        value = f"{name!r}; {hint}"
+        raise FieldError("env", "a registered environment", value, "{field} must be {rule}, but it is {value}")
     try:
         environment, params = gymnax.make(name)
         if name == "Seaquest-MinAtar" and not overrides:
@@ -97,12 +99,12 @@ def _overridden(params: Any, overrides: tuple[str, ...]) -> Any:
         name, equals, text = override.partition("=")
         if name not in known or not equals:
             near = difflib.get_close_matches(name, known, n=1) or [next(iter(known))]
-            raise ValueError(
-                f"env_params must be NAME=NUMBER with NAME one of {', '.join(known)}, but one is {override!r}; "
-                f"an example is {near[0]}={known[near[0]]}."
-            )
+            value = f"{override!r}; an example is {near[0]}={known[near[0]]}"
+            rule = f"NAME=NUMBER with NAME one of {', '.join(known)}"
+            raise FieldError("env_params", rule, value, "{field} must be {rule}, but one is {value}.")
         if name in changes:
-            raise ValueError(f"env_params must name each parameter once, but {name} is there twice.")
+            sentence = "{field} must {rule}, but {value} is there twice."
+            raise FieldError("env_params", "name each parameter once", name, sentence)
         changes[name] = _parameter(name, known[name], text)
     return dataclasses.replace(params, **changes)
 

@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from isjax.errors import FieldError
 from isjax.learner.agent import Agent
 from isjax.learner.config import Config, Hyper
 from isjax.learner.distributions import Gaussian
@@ -125,9 +126,7 @@ def make_agent(
     adapter = adapt(environment, environment_params, box_actions=config.box_actions)
     network = as_present_protocol(network) if network else default_network(config, adapter)
     if config.normalize_observations and getattr(network, "takes_structure", False):
-        raise ValueError(
-            "normalize_observations must be off where the network takes structured observations, but it is on."
-        )
+        raise FieldError("normalize_observations", "off where the network takes structured observations", "on")
     return Agent(adapter, network)
 
 

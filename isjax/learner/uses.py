@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import defaults
 
@@ -71,7 +72,7 @@ def without_unused(config: Config, uses: Sequence[str] | None, hyper: Hyper) -> 
 
 def _refuse(name: str, phrase: str, value: object | None) -> None:
     if value is not None:
-        raise ValueError(f"{name} must be left alone {phrase}, but it is {value}.")
+        raise FieldError(name, f"left alone {phrase}", value)
 
 
 def _first_given(name: str, config: Config, hyper: Hyper | None) -> object | None:
