@@ -8,6 +8,7 @@ import numpy as np
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import defaults
+from isjax.networks import memories, torsos
 
 COSTS = ("value_cost", "entropy_cost")
 """What an algorithm uses whose loss is that of a policy, a value and an entropy."""
@@ -34,8 +35,9 @@ def silent(config: Config, uses: Sequence[str] | None) -> dict[str, str]:
     """
     particular = () if uses is None else (name for name in PARTICULAR if name not in uses)
     found = dict.fromkeys(particular, f"for {config.algorithm}, which does not use it")
-    if config.network != "conv":
-        found["channels"] = "where network is mlp"
+    found |= dict.fromkeys(torsos.get(config.network).unused, f"where network is {config.network}")
+    without = ("memory_window",) if config.memory == "none" else memories.get(config.memory).unused
+    found |= dict.fromkeys(without, f"where memory is {config.memory}")
     if not config.replay_mask:
         found.setdefault("replay_max_kl", "where replay_mask is off")
     if not config.replay_fraction:

@@ -14,6 +14,9 @@ from isjax.types import Flags, Tree
 class Memory(nn.Module):
     """What every memory derives from; fields are what `Config` says, `width` is that of the torso's last layer."""
 
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Settings that have no say here, and are refused where they are given."""
+
     width: int = 64
     window: int = 32
     """`Config.memory_window`, for memories that hold single time steps."""
@@ -33,6 +36,7 @@ memories = Registry("memory", Memory, besides=("none",))
 class _Cell(Memory):
     """A cell of flax, carried through time; its parameters stand where the memory's would."""
 
+    unused: ClassVar[tuple[str, ...]] = ("memory_window",)
     cell_type: ClassVar[Any]
 
     def setup(self):

@@ -23,6 +23,8 @@ class Torso(nn.Module):
     """
     least_image: ClassVar[int] = 0
     """Height and width that images `[height, width, channels]` need; 0 where observations may be anything."""
+    unused: ClassVar[tuple[str, ...]] = ()
+    """Settings that have no say here, and are refused where they are given."""
 
     widths: tuple[int, ...] = (64,)
     channels: int = 16
@@ -65,6 +67,7 @@ torsos = Registry("network", Torso)
 class Mlp(Torso):
     """Dense layers on the flat observation."""
 
+    unused: ClassVar[tuple[str, ...]] = ("channels",)
     residual: ClassVar[bool] = False
 
     @nn.compact
