@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "isjax": {"losses", "ope", "ops", "stats"},
     "registry": set(),
     "types": set(),
-    "_checks": {"types"},
+    "_checks": {"errors", "types"},
     "errors": set(),
     "signals": set(),
     "stats": GROUND,

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from isjax.commands.flags import flag_of, parse, peek
+from isjax.commands.flags import parse, peek
 from isjax.commands.output import print_whole, tell
 from isjax.commands.running import Job, options_of, run_job
 from isjax.commands.settings_file import File, read_file
 from isjax.commands.train import HostFlags, HyperFlags, RunFlags, replaced, starting_point
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
+from isjax.run.fields import flag_of
 from isjax.run.plan import LEARNERS, SUMMARY
 
 SHOWN = 10

@@ -7,9 +7,11 @@ from typing import TypeVar
 
 from isjax.environments.api import Environment, Suite
 from isjax.environments.parameters import overridden
+from isjax.errors import FieldError
 from isjax.registry import Registry
 
 T = TypeVar("T")
+_WITH_HINT = "{field} must be {rule}, but it is {value}"
 GYMNAX = "gymnax"
 """The suite whose ids stand alone."""
 BUILT_IN = {GYMNAX: "isjax.environments.gymnax"}
@@ -42,7 +44,7 @@ def make(name: str, overrides: tuple[str, ...] = ()) -> Environment:
         names = [f"{prefix}{each}" for each in family.ids()] + ([] if slash else list(environments.names))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}."
-        raise ValueError(f"env must be a registered environment, but it is {name!r}; {hint}")
+        raise FieldError("env", "a registered environment", f"{name!r}; {hint}", _WITH_HINT)
     return family.make(short, overrides)
 
 
@@ -50,19 +52,18 @@ def _suite(suite: str, name: str) -> Suite:
     """The suite of that name, or gymnax where there is none."""
     known = tuple(dict.fromkeys([*BUILT_IN, *suites.names]))
     if suite == GYMNAX:
-        raise ValueError(f"env must be an id of gymnax without its suite, but it is {name!r}.")
+        raise FieldError("env", "an id of gymnax without its suite", repr(name))
     if suite and suite not in known:
         near = difflib.get_close_matches(suite, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-        raise ValueError(f"env must be of a registered suite, but it is {name!r}; {hint}")
+        raise FieldError("env", "of a registered suite", f"{name!r}; {hint}", _WITH_HINT)
     suite = suite or GYMNAX
     if suite not in suites.names:
         try:
             importlib.import_module(BUILT_IN[suite])
         except ImportError as error:
-            raise ValueError(
-                f"env must be of a suite that is installed, but it is {name!r}: pip install 'isjax[{suite}]' ({error})."
-            ) from error
+            value = f"{name!r}: pip install 'isjax[{suite}]' ({error})"
+            raise FieldError("env", "of a suite that is installed", value) from error
     return _made(suites.get(suite), name)
 
 
@@ -70,6 +71,5 @@ def _made(build: Callable[[], T], name: str) -> T:
     try:
         return build()
     except TypeError as error:
-        raise ValueError(
-            f"env must be of a class that can be called without arguments, but it is {name!r}: {error}."
-        ) from error
+        rule = "of a class that can be called without arguments"
+        raise FieldError("env", rule, f"{name!r}: {error}") from error

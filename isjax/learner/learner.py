@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from isjax.environments import make
 from isjax.environments.adapter import Adapter, adapt, as_environment
 from isjax.environments.distributions import Gaussian
+from isjax.errors import FieldError
 from isjax.learner.agent import Agent
 from isjax.learner.algorithms import Algorithm
 from isjax.learner.config import Config, Hyper
@@ -90,9 +91,7 @@ def make_agent(
     adapter = adapt(as_environment(environment, environment_params), box_actions=config.box_actions)
     network = as_present_protocol(network) if network else default_network(config, adapter)
     if config.normalize_observations and getattr(network, "takes_structure", False):
-        raise ValueError(
-            "normalize_observations must be off where the network takes structured observations, but it is on."
-        )
+        raise FieldError("normalize_observations", "off where the network takes structured observations", "on")
     return Agent(adapter, network)
 
 

@@ -95,7 +95,7 @@ def without_unused(config: Config, uses: Sequence[str] | None, hyper: Hyper) -> 
 
 def _refuse(name: str, phrase: str, value: object | None) -> None:
     if value is not None:
-        raise ValueError(f"{name} must be left alone {phrase}, but it is {value}.")
+        raise FieldError(name, f"left alone {phrase}", value)
 
 
 def _first_given(name: str, config: Config, hyper: Hyper | None) -> object | None:

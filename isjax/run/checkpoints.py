@@ -274,10 +274,5 @@ def layout(state: LearnerState) -> dict[str, Any]:
     }
 
 
-def key_implementation(state: LearnerState) -> str:
-    """Name of the generator behind the state's keys: their data alone would not tell."""
-    return str(jax.random.key_impl(state.key))
-
-
 def _is_key(x: jax.Array) -> bool:
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from isjax.errors import FieldError
+from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.randomness import Domain, stream
 from isjax.run.files import Damaged, shown
@@ -46,7 +46,7 @@ class Plan:
             if getattr(self, name) < low:
                 raise FieldError(name, f"at least {low}", getattr(self, name))
         if self.learners % self.per_setting:
-            raise ValueError(f"replicas must divide learners, {self.learners}, but it is {self.replicas}.")
+            raise FieldError("replicas", f"divide {{learners}}, {self.learners}", self.replicas, MUST)
         if self.seed >= 2**32:
             raise FieldError("seed", "less than 2^32", self.seed)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import isjax
+from isjax.errors import FieldError
 from isjax.run import plan
 from isjax.run.files import is_there, remove_leftovers, shown
 from isjax.run.plan import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER
@@ -38,24 +39,26 @@ def claim(first: Path) -> Path:
                 path.mkdir()
                 return path
     except OSError as error:
-        raise ValueError(f"out must be a folder that can be made, but {first} is not: {error.strerror}.") from error
+        sentence = f"{{field}} must be {{rule}}, but {{value}} is not: {error.strerror}."
+        raise FieldError("out", "a folder that can be made", first, sentence) from error
     raise AssertionError("there is always another number")
 
 
 def check_folder(folder: Path) -> None:
     """Raises `ValueError` unless a folder is there that can be written to, or can be made."""
     name = shown(os.fspath(folder)).strip("'") if len(os.fspath(folder)) > 200 else folder
-    place = folder
+    place, sentence = folder, "{field} must be {rule}, but {value}."
     while not is_there(place) and place != place.parent:
         if len(os.fsencode(place.name)) > _LONGEST_NAME:
-            raise ValueError(f"out must have names of at most {_LONGEST_NAME} bytes, but {name} has a longer one.")
+            rule = f"have names of at most {_LONGEST_NAME} bytes"
+            raise FieldError("out", rule, name, "{field} must {rule}, but {value} has a longer one.")
         place = place.parent
     if not place.is_dir():
         if place == folder:
-            raise ValueError(f"out must be a folder, but {name} is {_what(place)}.")
-        raise ValueError(f"out must be a folder that can be made, but {name} lies below {_what(place)}.")
+            raise FieldError("out", "a folder", f"{name} is {_what(place)}", sentence)
+        raise FieldError("out", "a folder that can be made", f"{name} lies below {_what(place)}", sentence)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be a folder that can be written to, but {name} is none.")
+        raise FieldError("out", "a folder that can be written to", f"{name} is none", sentence)
 
 
 def _what(path: Path) -> str:

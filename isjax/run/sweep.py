@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from isjax.errors import FieldError
 from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
+from isjax.run.fields import as_text
 from isjax.run.files import Damaged, is_there, read_json, replacing, sealed, shown, write_json
 from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, is_finished, read_settings, read_summary
 from isjax.run.options import Options
 from isjax.run.parts import Folder, known_rounds
 from isjax.run.plan import LEARNERS, REPORT, SUMMARY, SWEEP, Plan, bootstrap_key
 from isjax.run.scores import setting_scores
-from isjax.run.settings import Group, Values, as_flags, as_text
+from isjax.run.settings import Group, Values, as_flags
 from isjax.run.store import check_folder, claim, holds_run, locked, tidy, versions
 from isjax.run.tally import Tally, tally_of
 from isjax.run.train import Run
