@@ -22,7 +22,7 @@ EACH_SOURCE = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relat
 GROUND = {"_checks", "errors", "types"}
 MAY_IMPORT = {
     "isjax": {"losses", "ope", "ops", "stats"},
-    "registry": set(),
+    "registry": {"errors"},
     "types": set(),
     "_checks": {"errors", "types"},
     "errors": set(),
@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "compat": GROUND | {"ops"},
     "environments": GROUND | {"registry"},
     "networks": GROUND | {"registry"},
-    "learner": GROUND | {"environments", "losses", "networks", "ops"},
+    "learner": GROUND | {"environments", "losses", "networks", "ops", "registry"},
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
     "report": GROUND | {"learner", "ops", "run", "stats"},
