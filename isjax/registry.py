@@ -5,6 +5,8 @@ import importlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from isjax.errors import MUST, FieldError
+
 T = TypeVar("T", bound=type)
 
 
@@ -70,8 +72,8 @@ class Registry(Generic[T]):
         if short not in self._classes:
             near = difflib.get_close_matches(short, self.names, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
-            allowed = f"one of {', '.join(self.names)}" if self.names else "a registered name"
-            raise ValueError(f"{self.field} must be {allowed}, but it is {name!r}{hint}")
+            rule = f"one of {', '.join(self.names)}" if self.names else "a registered name"
+            raise FieldError(self.field, rule, f"{name!r}{hint}", "{field} must be {rule}, but it is {value}")
         return self._classes[short]
 
     def _load(self, name: str, module: str) -> None:
@@ -79,9 +81,8 @@ class Registry(Generic[T]):
             importlib.import_module(module)
         except Exception as error:  # whatever a module may raise as it is run
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise ValueError(
-                f"{self.field} must name a module that can be imported, but it is {name!r}; {reason}."
-            ) from error
+            value = f"{name!r}; {reason}"
+            raise FieldError(self.field, "name a module that can be imported", value, MUST) from error
 
 
 def _place(cls: type) -> tuple[str, str]:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from isjax.errors import FieldError
+
 T = TypeVar("T")
 LIMITS = ("max_steps_in_episode", "max_steps")
 """Names of parameters that count steps, of which there must be one."""
@@ -29,18 +31,18 @@ def overridden(params: T, overrides: tuple[str, ...]) -> T:
     fields = dataclasses.fields(params) if dataclasses.is_dataclass(params) else ()  # type: ignore[arg-type]
     known = {field.name: getattr(params, field.name) for field in fields}
     if not known:
-        raise ValueError(f"env_params must be left alone where there are no parameters, but it is {overrides}.")
+        raise FieldError("env_params", "left alone where there are no parameters", " ".join(overrides))
     changes = {}
     for override in overrides:
         name, equals, text = override.partition("=")
         if name not in known or not equals:
             near = difflib.get_close_matches(name, known, n=1) or [next(iter(known))]
-            raise ValueError(
-                f"env_params must be NAME=NUMBER with NAME one of {', '.join(known)}, but one is {override!r}; "
-                f"an example is {near[0]}={known[near[0]]}."
-            )
+            value = f"{override!r}; an example is {near[0]}={known[near[0]]}"
+            rule = f"NAME=NUMBER with NAME one of {', '.join(known)}"
+            raise FieldError("env_params", rule, value, "{field} must be {rule}, but one is {value}.")
         if name in changes:
-            raise ValueError(f"env_params must name each parameter once, but {name} is there twice.")
+            sentence = "{field} must {rule}, but {value} is there twice."
+            raise FieldError("env_params", "name each parameter once", name, sentence)
         changes[name] = _parameter(name, known[name], text)
     return dataclasses.replace(params, **changes)  # type: ignore[type-var]
 
