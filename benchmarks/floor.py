@@ -28,10 +28,11 @@ from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.readme import rows
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
-from isjax.learner.learner import LearnerState, _Program, make_agent
+from isjax.learner.learner import _Program, make_agent
 from isjax.learner.learning import Learning
-from isjax.learner.objectives import get_algorithm
+from isjax.learner.state import LearnerState
 from isjax.learner.unroll import choose_resets, draw_resets, step_and_reset
+from isjax.learner.uses import get_algorithm
 from isjax.population import _spread, cpu_batch, make_population
 
 RESULTS = FOLDER / "floor.json"

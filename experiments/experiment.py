@@ -13,7 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments import index
-from isjax.run.store import read_json, versions, write_json
+from isjax.run.files import read_json, write_json
+from isjax.run.store import versions
 from isjax.stats import bootstrap_interval, interquartile_mean
 
 

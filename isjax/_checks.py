@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax.errors import MUST, FieldError
+
 
 def describe(**arrays: Any) -> str:
     """`name [shape], …` for messages."""
@@ -92,7 +94,7 @@ def _check_values(name: str, x: Any, is_right: Callable[[np.ndarray], np.ndarray
         numbers = np.asarray(x).ravel()
         wrong = numbers[~is_right(numbers)]
         if wrong.size:
-            raise ValueError(f"{name} must {allowed}, but it is {wrong[0]}.")
+            raise FieldError(name, allowed, wrong[0], MUST)
     elif not isinstance(x, jax.Array):
         raise TypeError(f"{name} must be a number, but it is a {type(x).__name__}.")
 

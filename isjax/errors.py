@@ -41,9 +41,3 @@ class FieldError(ValueError):
 
         known = {"field": named(self.field), "rule": fill(self.rule, {}), "value": str(self.value)}
         return fill(self.sentence, known)
-
-
-def require(holds: bool, field: str, rule: str, value: object) -> None:
-    """Raises `FieldError` unless the rule holds."""
-    if not holds:
-        raise FieldError(field, rule, value)

@@ -25,3 +25,21 @@ def on_stop(handler: Callable[[int, Any], None]) -> Iterator[None]:
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def stopping(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """While inside, signals such as Ctrl-C ask to stop; a second one raises `KeyboardInterrupt` at once.
+
+    Yields a function that tells whether it was asked. Only the main thread can listen to signals.
+    """
+    asked = threading.Event()
+
+    def ask(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        say("Stopping after this chunk. Once more: at once, back to the last checkpoint.")
+
+    with on_stop(ask):
+        yield asked.is_set

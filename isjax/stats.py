@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
 from isjax._checks import check_count, describe, precise
+from isjax.errors import MUST, FieldError
 from isjax.types import Key, Tree
 
 Statistic: TypeAlias = Callable[[Any], jax.Array]
@@ -144,7 +145,7 @@ def bootstrap_interval(
 def check_level(level: float) -> None:
     """Raises `ValueError` unless `level` lies strictly between 0 and 1."""
     if not 0.0 < level < 1.0:
-        raise ValueError(f"level must lie in (0, 1), but it is {level}.")
+        raise FieldError("level", "lie in (0, 1)", level, MUST)
 
 
 def _check_options(key: Key, level: float, resamples: int, method: str) -> None:

@@ -69,15 +69,11 @@ class Unroll(NamedTuple):
     """`[T, B]`, false for rows that are not to be learned from; `None` if all are."""
 
 
-_ABSENT: Any = None
-
-
 class Terms(NamedTuple):
-    """What an objective sees of an unroll, everything `[T, *B]`; gradients flow into the first three, and `kl_tm1`.
+    """What a loss is made of, everything `[T, *B]`; gradients flow into the first three.
 
-    An algorithm that fixes its advantages (see `learner.objectives.Algorithm`) sees rows `[1, N]` in any order:
-    everything but these four is then as it was before the first gradient step. What stands behind `is_valid_t` is
-    there for such an algorithm alone, and `None` for others.
+    An algorithm that prepares its advantages (see `learner.algorithms.Batch`) sees time steps `[1, N]` in any order:
+    everything but these three is then as it was before the first gradient step.
     """
 
     log_pi_tm1: Series
@@ -97,17 +93,6 @@ class Terms(NamedTuple):
     """False where row `t` ended its episode, for either reason."""
     is_valid_t: Flags | None = None
     """False for rows that are not to be learned from; `None` if all are."""
-    log_prox_tm1: Series = _ABSENT
-    """Log-probability of the action under the parameters before the first gradient step."""
-    v_prox_tm1: Series = _ABSENT
-    """`v_tm1` under these."""
-    kl_tm1: Series = _ABSENT
-    """`KL(prox ‖ π)` in that state, exact."""
-    advantage_tm1: Series = _ABSENT
-    target_tm1: Series = _ABSENT
-    """What the value should become."""
-    kl_cost: jax.Array = _ABSENT
-    """`[]`, the adaptive penalty's factor β."""
 
 
 class LoggedEpisodes(NamedTuple):

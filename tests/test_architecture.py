@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "isjax": {"losses", "ope", "ops", "stats"},
     "registry": GROUND,
     "types": set(),
-    "_checks": {"types"},
+    "_checks": {"errors", "types"},
     "errors": set(),
     "signals": set(),
     "stats": GROUND,
@@ -36,8 +36,10 @@ MAY_IMPORT = {
     "networks": GROUND | {"registry"},
     "learner": GROUND | {"environments", "losses", "networks", "ops"},
     "population": GROUND | {"learner", "ops", "stats"},
-    "run": GROUND | {"isjax", "signals", "learner", "losses", "ope", "ops", "population", "stats"},
-    "cli": GROUND | {"isjax", "signals", "learner", "losses", "ope", "ops", "population", "run", "stats"},
+    "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
+    "report": GROUND | {"learner", "ops", "run", "stats"},
+    "commands": GROUND | {"learner", "ope", "report", "run"},
+    "cli": {"commands", "isjax", "signals"},
     "__main__": {"cli", "signals"},
 }
 """For every part of the package the other parts that it may import, wherever in its files."""
@@ -48,8 +50,9 @@ FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
     "environments": JAX_ALONE | {"gymnax"},
     "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},
-    "run": JAX_ALONE | {"matplotlib", "orbax", "pandas", "plotly", "pyarrow", "rich", "tensorboardX", "tyro", "wandb"},
-    "cli": JAX_ALONE | {"pandas", "pyarrow", "rich", "tyro"},
+    "run": JAX_ALONE | {"matplotlib", "orbax", "pyarrow", "rich", "tensorboardX", "wandb"},
+    "report": JAX_ALONE | {"plotly", "pyarrow"},
+    "commands": JAX_ALONE | {"matplotlib", "pyarrow", "rich", "tyro"},
 }
 
 
@@ -62,6 +65,9 @@ def part_of(path):
 def module_of(path):
     parts = ("isjax", *path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in SOURCES}
 
 
 def syntax(path):
@@ -89,6 +95,35 @@ def imported_parts(path):
             yield part if part in MAY_IMPORT else "isjax"
 
 
+def imported_files(path):
+    """The modules of the package that a file imports, each by the name of its own file."""
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name if name in MODULES else node.module for name in names if node.module in MODULES)
+
+
+def circles(graph):
+    """Sets of modules that lead to each other."""
+    reach = {name: set(found) for name, found in graph.items()}
+    for between in graph:
+        for found in reach.values():
+            if between in found:
+                found |= reach[between]
+    return {
+        frozenset(k for k in reach if k in reach[name] and name in reach[k]) for name in graph if name in reach[name]
+    }
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside of functions and for types alone count too."""
+    graph = {name: set(imported_files(path)) - {name} for name, path in MODULES.items()}
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == {frozenset("abc")}
+    assert circles(graph) <= {frozenset({"isjax.learner.learner", "isjax.learner.learning"})}
+
+
 def load(name):
     """A module, whatever its own dependencies warn of."""
     with warnings.catch_warnings():
@@ -101,6 +136,40 @@ def test_imports_run_downwards_only(path):
     part = part_of(path)
     upwards = set(imported_parts(path)) - MAY_IMPORT[part] - {part}
     assert not upwards, f"isjax.{part} must not import {sorted(upwards)}"
+
+
+def files_imported():
+    """For every module of the package the others that its file imports, at its top or inside of its functions.
+
+    A name taken from a package is its submodule, if it has one of that name. Imports for type checkers count.
+    """
+    modules = {module_of(path): path for path in SOURCES}
+    found = {}
+    for module, path in modules.items():
+        names = set(imported(path))
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.ImportFrom):
+                submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= submodules & set(modules)
+                if submodules <= set(modules):
+                    names.discard(node.module)
+        found[module] = (names & set(modules)) - {module}
+    return found
+
+
+def circle_in(imports):
+    """Modules that import one another in turn, and those that import such ones: nothing if there is no circle."""
+    left = dict(imports)
+    while free := [module for module, others in left.items() if not others & set(left)]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c"]
+    roof = ("isjax.run", "isjax.cli", "isjax.__main__")
+    assert circle_in({m: others for m, others in files_imported().items() if not m.startswith(roof)}) == []
 
 
 @EACH_SOURCE
@@ -159,7 +228,9 @@ def test_only_the_command_line_prints(path):
         for node in ast.walk(syntax(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
     ]
-    assert not prints or part_of(path) in ("run", "cli"), f"prints in lines {prints}"
+    assert not prints or part_of(path) in ("commands", "cli") or module_of(path) == "isjax.run.progress", (
+        f"prints in lines {prints}"
+    )
 
 
 def public_names(path):

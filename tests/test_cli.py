@@ -13,10 +13,10 @@ import pytest
 
 from isjax import __version__
 from isjax.cli import main
+from isjax.commands.flags import in_flags, peek
+from isjax.commands.train import HostFlags, HyperFlags, RunFlags, TrainFlags
 from isjax.errors import FieldError
 from isjax.learner import Config, Hyper
-from isjax.run.flags import in_flags, peek
-from isjax.run.train_flags import HostFlags, HyperFlags, RunFlags, TrainFlags
 
 SMALL = """
     --env Catch-bsuite --learners 3 --steps 3200 --num-envs 2 --unroll-length 4 --torso 8 --evaluation-episodes 2
@@ -194,7 +194,7 @@ def test_benchmarks_run_from_anywhere(tmp_path, monkeypatch, capfd):
 
 
 def test_without_the_repository_benchmarks_say_where_they_are(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("isjax.cli.__file__", str(tmp_path / "isjax" / "cli.py"))
+    monkeypatch.setattr("isjax.commands.bench.__file__", str(tmp_path / "isjax" / "commands" / "bench.py"))
     assert "the benchmarks are in the repository" in said_about(capsys, "bench")
 
 
@@ -273,5 +273,11 @@ def test_messages_about_fields_become_messages_about_flags():
 
 
 def test_words_of_other_errors_are_left_alone():
-    for said in ("memory exhausted", "seed of the storm", "the batch_size of num_envs", "out of memory: learners died"):
+    for said in (
+        "memory exhausted",
+        "seed of the storm",
+        "the batch_size of num_envs",
+        "seed must be sown",
+        "out of memory",
+    ):
         assert in_flags(ValueError(said), TrainFlags) == said

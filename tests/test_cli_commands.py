@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from rich.table import Table
 
+from isjax.commands.output import print_whole
 from isjax.errors import FieldError
-from isjax.run.progress import Lines, print_whole
+from isjax.run.progress import Lines
 from tests.faults import commands
 
 
@@ -79,8 +80,8 @@ def test_a_run_goes_on_when_nobody_reads_its_progress(monkeypatch):
 
 
 def test_the_last_of_several_values_counts_and_is_told(capsys):
-    from isjax.run.flags import parse
-    from isjax.run.train_flags import TrainFlags, starting_point
+    from isjax.commands.flags import parse
+    from isjax.commands.train import TrainFlags, starting_point
 
     argv = ["--seed", "1", "--seed=2"]
     assert parse(TrainFlags, argv, prog="isjax train", default=starting_point(argv)).run.seed == 2

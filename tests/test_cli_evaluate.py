@@ -15,11 +15,11 @@ import pytest
 
 from isjax import ope
 from isjax.cli import main
+from isjax.commands.evaluate import EvaluateFlags
+from isjax.commands.flags import parse
 from isjax.ope.estimator import ESTIMATORS
 from isjax.ope.evaluation import Judged, chosen_estimators, evaluate_log, judge
 from isjax.ope.resampling import resampled_values
-from isjax.run.evaluate import EvaluateFlags
-from isjax.run.flags import parse
 from isjax.types import LoggedEpisodes
 from tests.faults import logs as malformed_logs
 

@@ -10,10 +10,10 @@ import pytest
 
 from isjax import ope
 from isjax.cli import main
+from isjax.commands.record import Behavior, parse_behavior
 from isjax.learner import Config, make_learner
 from isjax.learner.learner import make_agent
 from isjax.learner.recording import record
-from isjax.run.record import Behavior, parse_behavior
 from tests.learner.probes import Probe
 
 TRAIN = "train --env Catch-bsuite --steps 640 --num-envs 4 --unroll-length 8 --torso 8 --learners 2 --quiet"

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from isjax.cli import main
-from isjax.run.best import load
+from isjax.run.policy import load
 from tests.test_cli import environment, finish, said_about, start, wait_for_checkpoint  # noqa: F401
 
 SMALL = """

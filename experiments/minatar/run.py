@@ -26,7 +26,8 @@ from matplotlib.figure import Figure
 from experiments.drawing import BLACK, BLUE, ORANGE, band, legend, panels, title
 from experiments.experiment import Experiment, run, summary
 from isjax.learner.defaults import defaults
-from isjax.run.store import holds_run, read_json
+from isjax.run.files import read_json
+from isjax.run.store import holds_run
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent.parent / "runs" / "minatar"

@@ -54,7 +54,8 @@ class Config:
     env_params: tuple[str, ...] = ()
     """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
     algorithm: str = "impala"
-    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo."""
+    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo, or
+    MODULE:NAME of a registered one."""
     steps: int = 500_000
     """Environment steps per learner; rounded up to whole updates."""
     num_envs: int = 8

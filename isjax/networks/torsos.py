@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 import flax.linen as nn
 import jax
 
+from isjax.errors import FieldError
 from isjax.networks.layers import PatchConvolution, torso_init
 from isjax.registry import Registry
 
@@ -34,10 +35,9 @@ class Torso(nn.Module):
     def check_observation(cls, shape: tuple[int, ...]) -> None:
         """Raises `ValueError` unless the torso takes observations of this shape."""
         if cls.least_image and (len(shape) != 3 or min(shape[:2]) < cls.least_image):
-            raise ValueError(
-                f"network must suit the observation: {cls.__name__} takes images [height, width, channels] of at least "
-                f"{cls.least_image} × {cls.least_image}, but the observation is {list(shape)}."
-            )
+            least = f"{cls.least_image} × {cls.least_image}"
+            rule = f"suit the observation: {cls.__name__} takes images [height, width, channels] of at least {least}"
+            raise FieldError("network", rule, list(shape), "{field} must {rule}, but the observation is {value}.")
 
     def activate(self, x: jax.Array) -> jax.Array:
         """The nonlinearity that was asked for."""

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._checks import check_fraction
+from isjax.errors import FieldError
 from isjax.ope.episodes import Estimate, Log
 from isjax.ope.estimator import ESTIMATORS, Estimator, register
 from isjax.ope.intervals import student_interval
@@ -153,7 +154,7 @@ def evaluate_log(
     check_fraction(discount=discount)
     check_level(level)
     if resamples < 0:
-        raise ValueError(f"resamples must be at least 0, but it is {resamples}.")
+        raise FieldError("resamples", "at least 0", resamples)
     log, exponent = rescaled(log)
     chosen = tuple(ESTIMATORS[name] for name in names)
     with in_float64():
@@ -185,9 +186,11 @@ def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, 
     applicable = [name for name, of in ESTIMATORS.items() if has_model or not of.needs_model]
     for name in names:
         if name not in ESTIMATORS:
-            raise ValueError(f"estimators must be among {', '.join(ESTIMATORS)}, but one is {name!r}.")
+            rule = f"among {', '.join(ESTIMATORS)}"
+            raise FieldError("estimators", rule, repr(name), "{field} must be {rule}, but one is {value}.")
         if name not in applicable:
-            raise ValueError(f"estimators must do without a model for a log without q and v, but {name} needs one.")
+            rule = "do without a model for a log without q and v"
+            raise FieldError("estimators", rule, name, "{field} must {rule}, but {value} needs one.")
     return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if ESTIMATORS[name].is_consistent)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax import experimental
 
 from isjax._checks import check_same_shape
+from isjax.errors import FieldError
 from isjax.types import LoggedEpisodes
 
 
@@ -41,8 +42,8 @@ def rescaled(log: LoggedEpisodes) -> tuple[LoggedEpisodes, int]:
         is_bad = np.isnan(x) | (np.isposinf(x) if name == "log_rho_tm1" else np.isinf(x))
         if is_bad.any():
             step, episode = np.argwhere(is_bad)[0]
-            place = f"step {step} of episode {episode} is {x[step, episode]}"
-            raise ValueError(f"log must hold finite numbers, but in {name} {place}.")
+            place = f"{name} step {step} of episode {episode} is {x[step, episode]}"
+            raise FieldError("log", "hold finite numbers", place, "{field} must {rule}, but in {value}.")
     sizes = [np.max(np.abs(x), initial=0.0) for name, x in arrays.items() if name != "log_rho_tm1"]
     exponent = int(np.frexp(max(sizes))[1])
     for name in arrays.keys() - {"log_rho_tm1"}:

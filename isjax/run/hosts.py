@@ -22,7 +22,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from isjax.run import store
+from isjax.run.files import write_json
+from isjax.run.plan import HOSTS
 
 BEAT = 1.0
 """Seconds between signs of life."""
@@ -102,7 +103,7 @@ class Watch:
     """
 
     def __init__(self, folder: Path, hosts: Hosts, timeout: float) -> None:
-        self._folder, self._hosts, self._timeout = folder / store.HOSTS, hosts, timeout
+        self._folder, self._hosts, self._timeout = folder / HOSTS, hosts, timeout
         self._heard: dict[int, tuple[Any, float]] = {}
         self._looked, self._found = -math.inf, None
         self._status = RUNNING
@@ -178,7 +179,7 @@ class Watch:
     def _sign(self) -> None:
         sign = {"launch": self._hosts.launch, "beat": time.time(), "status": self._status}
         with contextlib.suppress(OSError):  # a full disk is for the run itself to report
-            store.write_json(self._folder / f"{self._hosts.index}.json", sign)
+            write_json(self._folder / f"{self._hosts.index}.json", sign)
 
     def _read(self, host: int) -> dict[str, Any] | None:
         """The last sign of a host, if it is of this launch."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from isjax.run import store
 from isjax.run.files import (
     Damaged,
     check_shape,
@@ -20,7 +19,19 @@ from isjax.run.files import (
     read_json,
 )
 from isjax.run.parts import Folder, Grouping, Part, known_rounds
-from isjax.run.store import Plan
+from isjax.run.plan import (
+    CHECKPOINTS,
+    CONFIG,
+    HOSTS,
+    LEARNERS,
+    METRICS,
+    OUTCOMES,
+    REPORT,
+    ROWS_FOLDER,
+    SUMMARY,
+    SWEEP,
+    Plan,
+)
 from isjax.run.table import check_merged, check_rows, has_parts
 
 _SECONDS = dict.fromkeys(("compile_s", "train_s", "wall_s"), is_number)
@@ -70,7 +81,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], Plan, Grouping]:
       ValueError: the folder holds no run.
       Damaged: it is not what was written.
     """
-    path = folder / store.CONFIG
+    path = folder / CONFIG
     saved = read_json(path)
     try:
         plan, grouping = Plan.from_json(saved), Grouping.from_json(saved)
@@ -87,7 +98,7 @@ def read_summary(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
     Raises:
       Damaged: it is not what was written.
     """
-    path = folder / store.SUMMARY
+    path = folder / SUMMARY
     if not is_there(path):
         return {}
     try:
@@ -100,11 +111,11 @@ def read_summary(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:
 
 def check_places(folder: Path) -> None:
     """Raises `Damaged` where a run or sweep could not write what it will, a folder or a FIFO being in the way."""
-    for name in (store.CONFIG, store.SUMMARY, store.METRICS, store.REPORT, "sweep.json", "learners.parquet"):
+    for name in (CONFIG, SUMMARY, METRICS, REPORT, SWEEP, LEARNERS):
         path = folder / name
         if path.exists() and not is_regular(path):
             raise Damaged(f"{path} must be a file, but it is {kind_of(path)}: remove it.")
-    for name in (store.CHECKPOINTS, store.ROWS_FOLDER, store.OUTCOMES, store.HOSTS):
+    for name in (CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS):
         path = folder / name
         if is_there(path) and not path.is_dir():
             raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")
@@ -114,7 +125,7 @@ def check_part(plan: Plan, folder: Folder, part: Part, update: int) -> None:
     """Raises `Damaged` unless the table has all rows of a part up to an update; every value is read."""
     if update == part.start:
         return
-    if not has_parts(folder.path) and is_there(folder.path / store.METRICS):
+    if not has_parts(folder.path) and is_there(folder.path / METRICS):
         return  # the files of all parts have become one, which is compared with all parts at the end
     check_rows(folder.metrics(part), part, update, plan.chunk, _again(part))
 
@@ -130,7 +141,7 @@ def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *,
     """
     if not has_parts(folder.path):
         if is_complete:
-            check_merged(folder.path / store.METRICS, rounds, plan.chunk)
+            check_merged(folder.path / METRICS, rounds, plan.chunk)
         return
     for parts in rounds:
         for part in parts:
@@ -139,7 +150,7 @@ def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *,
 
 
 def _again(part: Part) -> str:
-    where = f"{store.CHECKPOINTS}/{part.name} and {store.OUTCOMES}/{part.name}.npz"
+    where = f"{CHECKPOINTS}/{part.name} and {OUTCOMES}/{part.name}.npz"
     return f"To train its learners again, remove {where}."
 
 
@@ -150,3 +161,31 @@ def check_run(folder: Path) -> None:
     rounds = known_rounds(plan, grouping, at)
     has_ended = at.ended(rounds[-1]) and rounds[-1][0].stop == plan.config.updates
     check_table(plan, rounds, at, is_complete=has_ended)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run or sweep of this folder has come to its end, and what it came to can be read."""
+    if not says_finished(folder):
+        return False
+    if is_there(folder / SWEEP):
+        groups = read_json(folder / SWEEP)["groups"]
+        return is_there(folder / LEARNERS) and all(is_finished(folder / f"group-{i}") for i in range(len(groups)))
+    try:
+        _, plan, grouping = read_settings(folder)
+        at = Folder(folder)
+        known = known_rounds(plan, grouping, at)
+        for parts in known:
+            at.outcomes([part for part in parts if at.ended([part])], plan)
+        check_table(plan, known, at, is_complete=True)
+    except Damaged:
+        return False
+    return at.ended(known[-1]) and known[-1][0].stop == plan.config.updates
+
+
+def says_finished(folder: Path) -> bool:
+    """Whether its summary says so."""
+    shape = SWEEP_SHAPE if is_there(folder / SWEEP) else SUMMARY_SHAPE
+    try:
+        return read_summary(folder, shape).get("status") == "finished"
+    except Damaged:
+        return False

@@ -9,9 +9,8 @@ import numpy as np
 
 from isjax.errors import FieldError
 from isjax.learner import Config, make_learner
+from isjax.run.plan import Plan, training_key
 from isjax.run.programs import free_bytes
-from isjax.run.store import Plan
-from isjax.run.summary import training_key
 from isjax.types import Device
 
 HOST_BYTES = 200

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isjax.run import store
-from isjax.run.files import Damaged, brief, checksum, is_count, is_regular, is_there, kind_of, shown
-from isjax.run.store import Plan
-from isjax.run.summary import setting_scores
+from isjax.run.files import Damaged, brief, checksum, is_count, is_regular, is_there, kind_of, replacing, shown
+from isjax.run.plan import CHECKPOINTS, CONFIG, OUTCOMES, ROWS_FOLDER, Plan
+from isjax.run.scores import setting_scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Grouping:
         found = saved.get("grouping")
         known = {field.name for field in dataclasses.fields(cls)}
         if not isinstance(found, dict) or set(found) - known or not all(is_count(x) and x for x in found.values()):
-            raise Damaged(f"{store.CONFIG} is damaged: grouping cannot be {shown(found)}.")
+            raise Damaged(f"{CONFIG} is damaged: grouping cannot be {shown(found)}.")
         return cls(**found)
 
 
@@ -86,7 +85,7 @@ class Outcome:
         path.parent.mkdir(exist_ok=True)
         arrays = {name: np.asarray(x) for name, x in vars(self).items()}
         checks = {"run": np.asarray(run), "checksum": np.asarray(checksum(arrays))}
-        with store.replacing(path) as file:
+        with replacing(path) as file:
             np.savez(file, **arrays, **checks)  # type: ignore[arg-type]
 
     @classmethod
@@ -100,7 +99,7 @@ class Outcome:
             if not is_regular(path):
                 raise ValueError(f"it is {kind_of(path)}")
             with np.load(path) as file:
-                arrays = dict(file)
+                arrays: dict[str, Any] = dict(file)
             of, expected = arrays.pop("run", run), arrays.pop("checksum", None)
             if expected is not None and int(expected) != checksum(arrays):
                 raise ValueError("its checksum is another")
@@ -139,15 +138,15 @@ class Folder(NamedTuple):
 
     def checkpoints(self, part: Part) -> Path:
         """Its checkpoints."""
-        return self.path / store.CHECKPOINTS / part.name
+        return self.path / CHECKPOINTS / part.name
 
     def metrics(self, part: Part) -> Path:
         """Its rows, until the run ends."""
-        return self.path / store.ROWS_FOLDER / part.name
+        return self.path / ROWS_FOLDER / part.name
 
     def outcome(self, part: Part) -> Path:
         """What it came to, once it has."""
-        return self.path / store.OUTCOMES / f"{part.name}.npz"
+        return self.path / OUTCOMES / f"{part.name}.npz"
 
     def outcomes(self, parts: Sequence[Part], plan: Plan) -> list[Outcome]:
         """What parts came to, all of which have ended."""

@@ -15,8 +15,7 @@ from isjax.learner.metrics import without_nan
 from isjax.population import CPU_GROUP, LEARNER, Population, make_population
 from isjax.run.checkpoints import Rows, layout, pack, unpack
 from isjax.run.limits import free_memory
-from isjax.run.store import Plan
-from isjax.run.summary import training_key
+from isjax.run.plan import Plan, training_key
 from isjax.types import Device, Metrics
 
 SHARE_OF_HOST, SHARE_OF_DEVICE = 0.5, 0.9

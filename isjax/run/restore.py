@@ -9,13 +9,12 @@ import numpy as np
 from isjax.errors import FieldError
 from isjax.learner import LearnerState, make_learner
 from isjax.population import best_learner
-from isjax.run import store
 from isjax.run.checkpoints import layout, read_newest, unpack
 from isjax.run.files import Damaged
 from isjax.run.integrity import read_settings
 from isjax.run.parts import Folder, Grouping, Part, known_rounds
-from isjax.run.store import Plan
-from isjax.run.summary import training_key
+from isjax.run.plan import CONFIG, Plan, training_key
+from isjax.run.store import holds_run
 from isjax.run.tally import Tally, tally_of
 
 
@@ -90,8 +89,8 @@ def open_run(folder: Path) -> Trained:
     Raises:
       ValueError: there is no run, or it is damaged.
     """
-    if not store.holds_run(folder):
-        raise ValueError(f"{folder} must be the folder of a run, but it holds no {store.CONFIG}.")
+    if not holds_run(folder):
+        raise ValueError(f"{folder} must be the folder of a run, but it holds no {CONFIG}.")
     saved, plan, grouping = read_settings(folder)
     rounds = known_rounds(plan, grouping, Folder(folder))
     return Trained(folder, plan, saved, tally_of(plan, rounds, Folder(folder)))

@@ -1,10 +1,8 @@
 """The settings of a sweep: a grid, random draws, and which of them one compiled program can hold."""
 
 import dataclasses
-import difflib
 import itertools
 import math
-import typing
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -14,14 +12,10 @@ from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
 from isjax.learner.randomness import Domain, generator
-from isjax.run.store import Plan
+from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, as_text, check_name, flag_of, read_value
+from isjax.run.plan import Plan
 
 T = TypeVar("T")
-CONFIG_FIELDS = {
-    field.name: kind
-    for field, kind in zip(dataclasses.fields(Config), typing.get_type_hints(Config).values(), strict=True)
-}
-HYPER_FIELDS = tuple(field.name for field in dataclasses.fields(Hyper))
 MOST_SETTINGS = 1_000_000
 Values = dict[str, Any]
 """Of the fields that differ between settings."""
@@ -99,7 +93,7 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
     Raises:
       ValueError: a setting is impossible.
     """
-    from isjax.learner.objectives import settings_in_use
+    from isjax.learner.uses import settings_in_use
 
     by_program: dict[Config, list[tuple[int, Hyper]]] = {}
     complete = settings_in_use([_complete(values, base, config) for values in settings])
@@ -195,35 +189,6 @@ def read_draws(texts: Sequence[str]) -> dict[str, Draw]:
     return found
 
 
-def read_value(name: str, text: str) -> Any:
-    """A value of a field, as a command line gives it; widths of `torso` are joined by x."""
-    if name in HYPER_FIELDS:
-        return _number(float, name, text)
-    kind = CONFIG_FIELDS[name]
-    if typing.get_origin(kind) is Literal:
-        if text not in typing.get_args(kind):
-            raise FieldError(name, f"one of {', '.join(typing.get_args(kind))}", repr(text))
-        return text
-    if kind is bool:
-        if text not in ("true", "false"):
-            raise FieldError(name, "true or false", repr(text))
-        return text == "true"
-    if typing.get_origin(kind) is tuple:
-        if typing.get_args(kind)[0] is int:
-            return tuple(_number(int, name, width) for width in text.split("x"))
-        return tuple(text.split("+"))
-    return text if kind is str else _number(kind, name, text)
-
-
-def as_text(x: Any) -> str:
-    """A value as `read_value` reads it."""
-    if isinstance(x, bool):
-        return str(x).lower()
-    if isinstance(x, tuple | list):
-        return ("x" if all(isinstance(each, int) for each in x) else "+").join(str(each) for each in x)
-    return f"{x:g}" if isinstance(x, float) and float(f"{x:g}") == x else str(x)
-
-
 def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[str]:
     """The flags by which a setting differs from where `isjax train` starts."""
     flags = ["--env", config.env]
@@ -236,7 +201,7 @@ def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[s
             x, start = getattr(here, field.name), getattr(there, field.name)
             if field.name in ("env", "algorithm") or x == start:
                 continue
-            flag = "--" + field.name.rstrip("_").replace("_", "-")
+            flag = flag_of(field.name)
             if isinstance(x, bool):
                 flags.append(flag if x else flag.replace("--", "--no-", 1))
             else:
@@ -251,52 +216,7 @@ def _split(text: str, flag: str, form: str) -> tuple[str, str]:
     return check_name(name, flag), values
 
 
-def check_name(name: str, flag: str) -> str:
-    """The field that a sweep may vary or draw by this name.
-
-    Raises:
-      ValueError: there is none.
-    """
-    name = name.strip().replace("-", "_")
-    name = "lambda_" if name == "lambda" else name
-    if name in ("learners", "seed"):
-        sentence = "{field} cannot take {value}: {rule}; their number is {learners}."
-        raise FieldError(flag, "every setting has the same learners, each a seed of its own", name, sentence)
-    if name not in CONFIG_FIELDS and name not in HYPER_FIELDS:
-        near = difflib.get_close_matches(name, [*CONFIG_FIELDS, *HYPER_FIELDS], n=2)
-        hint = f"; did you mean {' or '.join(near)}?" if near else "."
-        raise FieldError(
-            flag, "name a field of Config or Hyper", f"{name!r}{hint}", "{field} must {rule}, but it is {value}"
-        )
-    return name
-
-
 def _new(name: str, found: dict[str, Any], flag: str) -> str:
     if name in found:
         raise FieldError(flag, "name each field once", name, "{field} must {rule}, but {value} is there twice.")
     return name
-
-
-def _number(kind: type, name: str, text: str) -> Any:
-    try:
-        return read_number(kind, text)
-    except ValueError as error:
-        raise FieldError(name, str(error), repr(text)) from None
-
-
-def read_number(kind: type, text: str) -> Any:
-    """A whole number of 64 bits, or a number that is one.
-
-    Raises:
-      ValueError: it is not; the message is what it must be.
-    """
-    rule = "a whole number" if kind is int else "a number"
-    try:
-        x = kind(text)
-    except ValueError:
-        raise ValueError(rule) from None
-    if isinstance(x, int) and not -(2**63) <= x < 2**63:
-        raise ValueError("a whole number of at most 64 bits")
-    if x != x:
-        raise ValueError(rule)
-    return x

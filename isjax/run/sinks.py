@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from isjax.errors import FieldError
-from isjax.learner.metrics import over_learners
+from isjax.run.scores import over_learners
 
 
 class Sink(Protocol):

@@ -1,146 +1,28 @@
-"""The run folder: what decides the numbers of a run, where its files are, who holds it."""
+"""The run folder: where there is a free one, what is in its way, who holds it; and what the run runs on."""
 
 import contextlib
-import dataclasses
 import errno
 import importlib.metadata
 import itertools
-import json
-import math
 import os
 import platform
-import typing
-import zlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 import isjax
 from isjax.errors import FieldError
-from isjax.learner.config import Config, Hyper
-from isjax.run.files import Damaged, is_there, read_json, replacing, sealed, shown, write_json
+from isjax.run import plan
+from isjax.run.files import is_there, remove_leftovers, shown
+from isjax.run.plan import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER
 from isjax.types import Device
 
-__all__ = ["Damaged", "Plan", "read_json", "replacing", "sealed", "write_json"]
-
-CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
-CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
-ROWS = 100
-"""About how many rows a learner's table has, unless `log_every` says otherwise."""
 _LONGEST_NAME = 255
 """Bytes of a file's name, on every common system."""
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 """What file systems say that know no such locks."""
-_NUMBERS = ("learners", "seed", "log_every", "replicas", "halvings")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "gymnax", "numpy", "orbax-checkpoint")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Everything that decides the numbers of a run: two runs of one plan write the same table."""
-
-    config: Config
-    hyper: Hyper
-    learners: int = 64
-    seed: int = 0
-    log_every: int = 0
-    """Updates per row; 0 chooses so that there are about 100 rows."""
-    replicas: int = 0
-    """Learners of each setting, one after the other: fields of `hyper` `[L]` differ between settings, and
-    learner i draws from stream i mod replicas. 0: all learners have one setting."""
-    halvings: int = 0
-    """How often, on the way, the weaker half of the settings is given up."""
-
-    def __post_init__(self) -> None:
-        for name, low in (("learners", 1), ("seed", 0), ("log_every", 0), ("replicas", 0), ("halvings", 0)):
-            if getattr(self, name) < low:
-                raise FieldError(name, f"at least {low}", getattr(self, name))
-        if self.learners % self.per_setting:
-            raise ValueError(f"replicas must divide learners, {self.learners}, but it is {self.replicas}.")
-        if self.seed >= 2**32:
-            raise FieldError("seed", "less than 2^32", self.seed)
-
-    @property
-    def chunk(self) -> int:
-        """Updates per row, and per call of the compiled program."""
-        return self.log_every or -(-self.config.updates // ROWS)
-
-    @property
-    def per_setting(self) -> int:
-        """Learners of each setting."""
-        return self.replicas or self.learners
-
-    def streams(self, learners: np.ndarray) -> np.ndarray:
-        """The random streams that learners draw from: those of the same place in their settings share one."""
-        return learners % self.per_setting
-
-    def hyper_of(self, learners: np.ndarray) -> Hyper:
-        """The settings of some learners, an array a field."""
-        every: dict[str, Any] = {
-            name: np.broadcast_to(np.asarray(x, np.float32), (self.learners,))[learners]
-            for name, x in vars(self.hyper).items()
-        }
-        return Hyper(**every)
-
-    def as_json(self) -> dict[str, Any]:
-        """The plan in types that JSON knows."""
-        plan = {
-            "config": dataclasses.asdict(self.config),
-            "hyper": {name: _as_json(np.asarray(x, float).tolist()) for name, x in vars(self.hyper).items()},
-            "learners": self.learners,
-            "seed": self.seed,
-            "log_every": self.chunk,
-            "replicas": self.replicas,
-            "halvings": self.halvings,
-        }
-        return json.loads(json.dumps(plan))
-
-    @property
-    def digest(self) -> str:
-        """What tells this plan from others: it goes with everything that a run will read again."""
-        return f"{zlib.crc32(json.dumps(self.as_json(), sort_keys=True).encode()):08x}"
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> "Plan":
-        """The plan that `as_json` gave.
-
-        Raises:
-          Damaged: its fields are not those of this version, or hold what they cannot.
-        """
-        for name in ("config", "hyper"):
-            if not isinstance(saved.get(name), dict):
-                raise Damaged(f"{CONFIG} is damaged: {name} must be an object, but it is {shown(saved.get(name))}.")
-        try:
-            _check_types(saved["config"], typing.get_type_hints(Config))
-            _check_types(saved, dict.fromkeys(_NUMBERS, int), needed=True)
-            settings: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in saved["config"].items()}
-            config = Config(**settings)
-            hyper = Hyper(**{name: _as_numbers(name, x, saved["learners"]) for name, x in saved["hyper"].items()})
-            return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
-        except TypeError as error:
-            raise Damaged(f"{CONFIG} was written by another version of isjax: {error}.") from error
-        except Damaged:
-            raise
-        except ValueError as error:
-            raise Damaged(f"{CONFIG} is damaged: {error}") from error
-
-    def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
-        """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
-        here, there = _flat(self.as_json()), _flat({name: saved.get(name) for name in self.as_json()})
-        # A setting that is younger than the saved plan had its default there.
-        defaults = json.loads(json.dumps(vars(Config()) | vars(Hyper())))
-        there = {name: x for name, x in defaults.items() if name in here} | there
-        for name in here | there:
-            if here.get(name) != there.get(name):
-                return name, there.get(name), here.get(name)
-        return None
-
-
-def free_folder(plan: Plan, root: Path = Path("runs")) -> Path:
-    """Makes `root/<env>-<algorithm>-<seed>`, with a number behind it if that is taken: nobody else gets the same."""
-    return claim(root / f"{plan.config.env}-{plan.config.algorithm}-{plan.seed}".replace(os.sep, "-"))
 
 
 def claim(first: Path) -> Path:
@@ -157,28 +39,37 @@ def claim(first: Path) -> Path:
                 path.mkdir()
                 return path
     except OSError as error:
-        raise ValueError(f"out must be a folder that can be made, but {first} is not: {error.strerror}.") from error
+        sentence = f"{{field}} must be {{rule}}, but {{value}} is not: {error.strerror}."
+        raise FieldError("out", "a folder that can be made", first, sentence) from error
     raise AssertionError("there is always another number")
 
 
 def check_folder(folder: Path) -> None:
     """Raises `ValueError` unless a folder is there that can be written to, or can be made."""
     name = shown(os.fspath(folder)).strip("'") if len(os.fspath(folder)) > 200 else folder
-    place = folder
+    place, sentence = folder, "{field} must be {rule}, but {value}."
     while not is_there(place) and place != place.parent:
         if len(os.fsencode(place.name)) > _LONGEST_NAME:
-            raise ValueError(f"out must have names of at most {_LONGEST_NAME} bytes, but {name} has a longer one.")
+            rule = f"have names of at most {_LONGEST_NAME} bytes"
+            raise FieldError("out", rule, name, "{field} must {rule}, but {value} has a longer one.")
         place = place.parent
     if not place.is_dir():
         if place == folder:
-            raise ValueError(f"out must be a folder, but {name} is {_what(place)}.")
-        raise ValueError(f"out must be a folder that can be made, but {name} lies below {_what(place)}.")
+            raise FieldError("out", "a folder", f"{name} is {_what(place)}", sentence)
+        raise FieldError("out", "a folder that can be made", f"{name} lies below {_what(place)}", sentence)
     if not os.access(place, os.W_OK | os.X_OK):
-        raise ValueError(f"out must be a folder that can be written to, but {name} is none.")
+        raise FieldError("out", "a folder that can be written to", f"{name} is none", sentence)
 
 
 def _what(path: Path) -> str:
     return "a file" if path.exists() else "a link that leads nowhere"
+
+
+def tidy(folder: Path) -> None:
+    """Removes what processes that were killed left half written in the folder of a run or a sweep."""
+    parts = [path for name in (ROWS_FOLDER, CHECKPOINTS) for path in (folder / name).glob("*")]
+    for place in (folder, folder / OUTCOMES, folder / HOSTS, *parts):
+        remove_leftovers(place)
 
 
 def holds_run(path: Path) -> bool:
@@ -223,41 +114,8 @@ def device_name(devices: list[Device]) -> str:
     return f"{len(devices)} × {kind}" if kind != "cpu" else f"cpu, {len(devices)} of {os.cpu_count()} cores"
 
 
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    flat = {name: x for name, x in tree.items() if not isinstance(x, dict)}
-    return flat | {name: x for inner in tree.values() if isinstance(inner, dict) for name, x in inner.items()}
-
-
-def _as_json(x: Any) -> Any:
-    """A number, or a list of them, as JSON can say it: infinity is a word."""
-    if isinstance(x, list):
-        return [_as_json(each) for each in x]
-    return x if math.isfinite(x) else str(x)
-
-
-def _as_numbers(name: str, x: Any, learners: int) -> Any:
-    """A number, or one of each learner."""
-    values = x if isinstance(x, list) else [x]
-    words = ("inf", "-inf", "nan")
-    if (isinstance(x, list) and len(x) != learners) or not all(type(v) in (int, float) or v in words for v in values):
-        raise ValueError(f"{name} must be a number, or one of each learner, but it is {shown(x)}.")
-    return np.asarray([float(v) for v in x]) if isinstance(x, list) else float(x)
-
-
-def _check_types(saved: dict[str, Any], kinds: dict[str, Any], *, needed: bool = False) -> None:
-    """Raises `ValueError` for a field that cannot hold what is saved of it."""
-    for name, kind in kinds.items():
-        if name in saved and not _is_of(saved[name], kind):
-            raise ValueError(f"{name} cannot be {shown(saved[name])}.")
-        if needed and name not in saved:
-            raise ValueError(f"{name} is missing.")
-
-
-def _is_of(x: Any, kind: Any) -> bool:
-    if typing.get_origin(kind) is Literal:
-        return x in typing.get_args(kind)
-    if typing.get_origin(kind) is tuple:
-        return isinstance(x, list) and all(type(each) is typing.get_args(kind)[0] for each in x)
-    if kind is float:
-        return type(x) in (int, float) and math.isfinite(x)
-    return type(x) is kind or kind not in (int, str, bool)
+def __getattr__(name: str) -> Any:
+    if name == "Plan":  # where it was in version 0.1
+        warnings.warn("isjax.run.store.Plan is isjax.run.plan.Plan now.", DeprecationWarning, stacklevel=2)
+        return plan.Plan
+    raise AttributeError(f"module 'isjax.run.store' has no attribute {name!r}")

@@ -1,80 +1,17 @@
 """What a run comes down to: `summary.json`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from isjax.learner.metrics import middle_mean
-from isjax.learner.randomness import Domain, stream
-from isjax.run.store import Plan, device_name, versions
-from isjax.stats import bootstrap_interval, interquartile_mean
-from isjax.types import Cause, Device, Key
-
-if TYPE_CHECKING:
-    from isjax.run.tally import Tally
-
-
-def setting_scores(settings: np.ndarray, scores: np.ndarray) -> dict[int, float]:
-    """What settings are ranked by: the interquartile mean, a learner without a score counting as the worst.
-
-    Up to a quarter of a setting's learners may therefore die without a loss of rank; with more it is −∞.
-
-    Args:
-      settings: `[L]`, which setting each learner has.
-      scores: `[L]`, NaN for the dead.
-
-    Returns:
-      The score of each setting.
-    """
-    worst = np.where(np.isfinite(scores), scores, -np.inf)
-    return {int(setting): middle_mean(worst[settings == setting]) for setting in np.unique(settings)}
-
-
-def training_key(plan: Plan) -> Key:
-    """What learners' keys are folded from."""
-    return stream(jax.random.key(plan.seed), Domain.TRAINING)
-
-
-def evaluation_key(plan: Plan, update: int | None = None) -> Key:
-    """What learners' keys are folded from in the evaluation after `update`, the last one if left out."""
-    update = plan.config.updates if update is None else update
-    return stream(jax.random.key(plan.seed), Domain.EVALUATION, update)
-
-
-def bootstrap_key(plan: Plan) -> Key:
-    """What the intervals of final returns draw from."""
-    return stream(jax.random.key(plan.seed), Domain.BOOTSTRAP)
-
-
-def final_return(scores: np.ndarray, key: Key) -> dict[str, Any]:
-    """Statistics of the last evaluation over the learners that have a score.
-
-    Args:
-      scores: `[L]`, mean returns; those that are NaN are null in `per_learner` and count nowhere.
-      key: of the bootstrap.
-
-    Returns:
-      mean, interquartile mean, its 95 % bootstrap interval (null for a single learner), and each learner's mean.
-    """
-    counts = np.isfinite(scores)
-    result: dict[str, Any] = {"mean": None, "iqm": None, "ci95": None}
-    if counts.any():
-        counted = jnp.asarray(scores[counts], jnp.float32)
-        result |= {"mean": float(scores[counts].mean()), "iqm": float(interquartile_mean(counted))}
-        if counts.sum() > 1:
-            result["ci95"] = [float(x) for x in bootstrap_interval(key, counted, interquartile_mean)]
-    return result | {"per_learner": [float(x) if ok else None for x, ok in zip(scores, counts, strict=True)]}
-
-
-def no_return() -> dict[str, Any]:
-    """In place of `final_return` while there was no evaluation."""
-    return {"mean": None, "iqm": None, "ci95": None, "per_learner": []}
+from isjax.run.plan import Plan
+from isjax.run.store import device_name, versions
+from isjax.run.tally import Tally
+from isjax.types import Cause, Device
 
 
 def summarize(
-    plan: Plan, tally: "Tally", update: int, devices: list[Device], seconds: dict[str, float]
+    plan: Plan, tally: Tally, update: int, devices: list[Device], seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Everything but the status.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.table import Table
 
 from isjax.errors import FieldError
 from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
-from isjax.run import store
-from isjax.run.files import Damaged, is_there, sealed, shown
-from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, read_settings, read_summary
+from isjax.run.fields import as_text
+from isjax.run.files import Damaged, is_there, read_json, replacing, sealed, shown, write_json
+from isjax.run.integrity import SUMMARY_SHAPE, SWEEP_SHAPE, check_places, is_finished, read_settings, read_summary
+from isjax.run.options import Options
 from isjax.run.parts import Folder, known_rounds
-from isjax.run.progress import number, print_whole, rate
-from isjax.run.report import write_report
-from isjax.run.settings import Group, Values, as_flags, as_text
-from isjax.run.store import Plan
-from isjax.run.summary import bootstrap_key, setting_scores
+from isjax.run.plan import LEARNERS, REPORT, SUMMARY, SWEEP, Plan, bootstrap_key
+from isjax.run.scores import setting_scores
+from isjax.run.settings import Group, Values, as_flags
+from isjax.run.store import check_folder, claim, holds_run, locked, tidy, versions
 from isjax.run.tally import Tally, tally_of
-from isjax.run.train import Options, Run, is_finished, tidy
+from isjax.run.train import Run
 from isjax.stats import bootstrap_interval, interquartile_mean
 
-SWEEP, LEARNERS = "sweep.json", "learners.parquet"
 DEFAULT = Path("runs/sweep")
-SHOWN = 10
-"""Settings that are printed, the best ones."""
 
 
 class Sweep:
@@ -44,6 +40,7 @@ class Sweep:
       folder: where everything goes; each group has a run folder in it. A new one, `runs/sweep`, if left out.
       resume: go on where it stopped.
       options: of every run.
+      write_page: writes the page of a run that has ended, from its folder.
 
     Raises:
       ValueError: the folder holds something else, or a run is impossible.
@@ -57,11 +54,12 @@ class Sweep:
         *,
         resume: bool,
         options: Options,
+        write_page: Callable[[Path], object] | None = None,
     ) -> None:
-        self._settings, self._groups, self._options = settings, groups, options
+        self._settings, self._groups, self._options, self._write_page = settings, groups, options, write_page
         if folder is not None:
-            check_folder(folder, resume=resume)
-        self.folder = folder or store.claim(DEFAULT)
+            check_sweep_folder(folder, resume=resume)
+        self.folder = folder or claim(DEFAULT)
         try:
             self._runs = [self._run(number) for number in range(len(groups))]
         except BaseException:
@@ -72,7 +70,7 @@ class Sweep:
     def train(self) -> dict[str, Any]:
         """Trains what is not trained yet; returns what `summary.json` holds."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with store.locked(self.folder, jax.process_index()):
+        with locked(self.folder, jax.process_index()):
             return self._train()
 
     def _train(self) -> dict[str, Any]:
@@ -81,27 +79,34 @@ class Sweep:
             tidy(self.folder)
         if leads and not holds_sweep(self.folder):
             content = sealed(as_json(self._settings, self._groups))
-            store.write_json(self.folder / SWEEP, {"command": self._options.command} | content)
+            write_json(self.folder / SWEEP, {"command": self._options.command} | content)
         for run in self._runs:
             if is_finished(run.folder):
                 if leads:
-                    finish(run.folder)
+                    self._finish(run.folder)
             elif run.train()["status"] != "finished":
                 return {"status": "interrupted"}
         if leads:
             write_results(self.folder)
-        return store.read_json(self.folder / store.SUMMARY)
+        return read_json(self.folder / SUMMARY)
 
     def _run(self, number: int) -> Run:
         folder = group_folder(self.folder, number)
-        return Run(self._groups[number].plan, folder, resume=store.holds_run(folder), options=self._options)
+        how = {"options": self._options, "write_page": self._write_page}
+        return Run(self._groups[number].plan, folder, resume=holds_run(folder), **how)
+
+    def _finish(self, folder: Path) -> None:
+        """Adds what a finished run lacks that was killed at its very end."""
+        tidy(folder)
+        if self._write_page and not is_there(folder / REPORT):
+            self._write_page(folder)
 
 
-def check_folder(folder: Path, *, resume: bool) -> None:
+def check_sweep_folder(folder: Path, *, resume: bool) -> None:
     """Raises `ValueError` unless a sweep can go there."""
-    store.check_folder(folder)
+    check_folder(folder)
     check_places(folder)
-    if not resume and (holds_sweep(folder) or store.holds_run(folder)):
+    if not resume and (holds_sweep(folder) or holds_run(folder)):
         sentence = "{field} must not {rule}, but {value} does; {resume} goes on with it."
         raise FieldError("out", "hold another run or sweep", folder, sentence)
 
@@ -114,13 +119,6 @@ def group_folder(folder: Path, number: int) -> Path:
 def holds_sweep(folder: Path) -> bool:
     """Whether a sweep was started in this folder."""
     return is_there(folder / SWEEP)
-
-
-def finish(folder: Path) -> None:
-    """Adds what a finished run lacks that was killed at its very end."""
-    tidy(folder)
-    if not is_there(folder / store.REPORT):
-        write_report(folder)
 
 
 def as_json(settings: Sequence[Values], groups: Sequence[Group]) -> dict[str, Any]:
@@ -139,7 +137,7 @@ def read_sweep(folder: Path) -> tuple[list[Values], list[Group]]:
     """
     if not holds_sweep(folder):
         raise ValueError(f"{folder} must be the folder of a sweep, but it holds no {SWEEP}.")
-    saved = store.read_json(folder / SWEEP)
+    saved = read_json(folder / SWEEP)
     settings, groups = saved.get("settings"), saved.get("groups")
     if not (isinstance(settings, list) and settings and all(isinstance(x, dict) and x for x in settings)):
         raise Damaged(f"{folder / SWEEP} is damaged: settings cannot be {shown(settings)}.")
@@ -179,7 +177,7 @@ def best_group(folder: Path) -> Path:
     groups = read_sweep(folder)[1]
     place = next((i for i, group in enumerate(groups) if best in group.settings), None)
     if place is None:
-        raise Damaged(f"{folder / store.SUMMARY} is damaged: {SWEEP} has no setting {best}.")
+        raise Damaged(f"{folder / SUMMARY} is damaged: {SWEEP} has no setting {best}.")
     return group_folder(folder, place)
 
 
@@ -192,7 +190,7 @@ def write_results(folder: Path) -> None:
         for number, (group, tally) in enumerate(zip(groups, tallies, strict=True))
     ]
     table = pa.concat_tables(tables).sort_by([("setting", "ascending"), ("stream", "ascending")])
-    with store.replacing(folder / LEARNERS) as file:
+    with replacing(folder / LEARNERS) as file:
         pq.write_table(table, file)
     ranked = rank([row for each in zip(groups, tallies, strict=True) for row in _setting_rows(*each, settings)])
     runs = [read_summary(group_folder(folder, number), SUMMARY_SHAPE) for number in range(len(groups))]
@@ -203,10 +201,10 @@ def write_results(folder: Path) -> None:
         **{name: sum(run[name] for run in runs) for name in ("compile_s", "train_s", "wall_s")},
         "env_steps_per_s": _rate(groups, tallies, runs),
         "device": runs[0]["device"],
-        "versions": store.versions(),
+        "versions": versions(),
         "settings": ranked,
     }
-    store.write_json(folder / store.SUMMARY, sealed(summary))
+    write_json(folder / SUMMARY, sealed(summary))
 
 
 def rank(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -225,34 +223,6 @@ def train_command(plan: Plan, place: int) -> str:
     hyper = {name: float(x[place * plan.per_setting]) for name, x in _arrays(plan).items()}
     flags = as_flags(plan.config, Hyper(**hyper), defaults(plan.config.env, plan.config.algorithm))
     return shlex.join(["isjax", "train", *flags, "--learners", str(plan.per_setting), "--seed", str(plan.seed)])
-
-
-def print_sweep(summary: dict[str, Any], folder: Path) -> None:
-    """The best settings, and how to go on with the first."""
-    ranked = summary["settings"]
-    names = list(ranked[0]["values"])
-    title = f"{len(ranked):,} settings, {summary['learners']:,} learners"
-    table = Table(title=title, title_justify="left")
-    for name in ("", *names, "IQM return", "95 % interval", "alive"):
-        table.add_column(name, justify="right", overflow="fold")
-    for row in ranked[:SHOWN]:
-        low, high = row["ci95"] or (None, None)
-        values = [str(row["values"][name]) for name in names]
-        given_up = f"  (to update {row['updates']:,})" if row["given_up"] else ""
-        table.add_row(
-            str(row["rank"]),
-            *values,
-            number(row["iqm"]) + given_up,
-            f"{number(low)} to {number(high)}" if low is not None else "—",
-            f"{row['alive']} of {row['learners']}",
-        )
-    print_whole(table)
-    if len(ranked) > SHOWN:
-        print(f"The first {SHOWN} of {len(ranked):,}; all of them are in {folder / store.SUMMARY}.")
-    print(f"{rate(summary['env_steps_per_s'])} steps/s over all learners; a row a learner: {folder / LEARNERS}")
-    print(f"The first one again: {ranked[0]['train']}")
-    if len(ranked) > 1:
-        print("Being chosen flatters it: for what it is worth, add another --seed.")
 
 
 def _tally(folder: Path, plan: Plan) -> Tally:

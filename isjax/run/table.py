@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
 from isjax.run.parts import Part
-from isjax.run.store import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
+from isjax.run.plan import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
 
 _CHECKSUMS = b"checksums"
 """Where a file of rows has those of its columns."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from isjax.run.parts import Folder, Outcome, Part
-from isjax.run.store import Plan
+from isjax.run.plan import Plan
 from isjax.run.training import Training
 
 SECONDS = ("compile_s", "train_s", "wall_s")

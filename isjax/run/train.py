@@ -1,14 +1,11 @@
 """A run in its folder: its parts one after the other, on this host and others, and what they come to."""
 
-import contextlib
 import dataclasses
 import datetime
-import math
 import os
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,69 +13,40 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from isjax.errors import MUST, FieldError
+from isjax.errors import FieldError
 from isjax.learner import make_learner
-from isjax.learner.objectives import check_settings
+from isjax.learner.uses import check_settings
 from isjax.population import make_population
-from isjax.run import store
 from isjax.run.checkpoints import Rows, read_newest
-from isjax.run.files import Damaged, is_there, remove_leftovers, sealed
+from isjax.run.files import Damaged, is_there, read_json, sealed, write_json
 from isjax.run.hosts import HostLost, Hosts, Watch, here
 from isjax.run.integrity import (
-    SUMMARY_SHAPE,
-    SWEEP_SHAPE,
     check_part,
     check_places,
     check_table,
     read_settings,
-    read_summary,
+    says_finished,
 )
 from isjax.run.memory import check_memory
+from isjax.run.options import Options, used_devices
 from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
+from isjax.run.plan import (
+    CONFIG,
+    SUMMARY,
+    Plan,
+    bootstrap_key,
+)
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
 from isjax.run.progress import Glance, glance
-from isjax.run.report import write_report
+from isjax.run.scores import final_return, no_return
 from isjax.run.sinks import Sink, check_sink, make_sink
-from isjax.run.store import Plan
-from isjax.run.summary import bootstrap_key, final_return, no_return, summarize
+from isjax.run.store import check_folder, claim, device_name, holds_run, locked, tidy, versions
+from isjax.run.summary import summarize
 from isjax.run.table import merge
 from isjax.run.tally import tally_of
 from isjax.run.training import Around, Training
-from isjax.signals import on_stop
+from isjax.signals import stopping
 from isjax.types import Device
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a run does besides its numbers: these may change when it is resumed."""
-
-    checkpoint_every: float = 60.0
-    """Seconds between checkpoints."""
-    checkpoints_kept: int = 2
-    """How many, the newest ones."""
-    devices: int = 0
-    """How many devices of each host to use; 0 takes all."""
-    devices_per_learner: int = 1
-    """Over how many devices each learner's environments are spread; with all devices of all hosts, over hosts too."""
-    learners_per_group: int = 0
-    """Learners that train at once on one host; 0 takes as many as there is memory for."""
-    host_timeout: float = 60.0
-    """Seconds of silence after which another host counts as lost."""
-    sink: str = "none"
-    """Where curves go besides the folder: "none", "tensorboard" or "wandb"."""
-    quiet: bool = False
-    """No progress."""
-    command: str = ""
-    """The command line that repeats the run, for its records."""
-
-    def __post_init__(self) -> None:
-        for name, low in (("checkpoints_kept", 1), ("devices_per_learner", 1), ("learners_per_group", 0)):
-            if getattr(self, name) < low:
-                raise FieldError(name, f"at least {low}", getattr(self, name))
-        if not self.checkpoint_every >= 0:
-            raise FieldError("checkpoint_every", "at least 0", self.checkpoint_every)
-        if not 0 < self.host_timeout < math.inf:
-            raise FieldError("host_timeout", "finite and greater than 0", self.host_timeout)
 
 
 class Run:
@@ -89,6 +57,7 @@ class Run:
       folder: where everything goes; with several hosts, one that all of them see. A new one below `runs` if left out.
       resume: go on from the newest checkpoints of the folder.
       options: what does not decide the numbers.
+      write_page: writes the page of a run that has ended, from its folder.
 
     Raises:
       ValueError: the plan is impossible, the folder holds another run, or an option cannot be met.
@@ -98,14 +67,20 @@ class Run:
     """
 
     def __init__(
-        self, plan: Plan, folder: Path | None = None, *, resume: bool = False, options: Options | None = None
+        self,
+        plan: Plan,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        options: Options | None = None,
+        write_page: Callable[[Path], object] | None = None,
     ) -> None:
-        self.plan, self.options, self._resumes = plan, options or Options(), resume
+        self.plan, self.options, self._write_page = plan, options or Options(), write_page
         check_sink(self.options.sink)
         check_settings(plan.config, plan.hyper)
         if folder is not None:
             _check_folder(plan, folder, resume)
-        self._devices = _devices(self.options)
+        self._devices = used_devices(self.options)
         shared = self.options.devices_per_learner
         make_population(make_learner(plan.config), 1, devices=self._devices, devices_per_learner=shared)
         check_memory(plan, self._devices[0])
@@ -129,9 +104,9 @@ class Run:
         self._began = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
-            store.locked(self.folder, self._hosts.index),
+            locked(self.folder, self._hosts.index),
             self._watch.alive(),
-            stopping(self._glance) as self._asked,
+            stopping(self._glance.note) as self._asked,
         ):
             if self._hosts.count == 1:  # another host may be writing
                 tidy(self.folder)
@@ -146,9 +121,9 @@ class Run:
 
     def _settle(self) -> None:
         """The settings and the grouping, which the first host decides."""
-        path = self.folder / store.CONFIG
+        path = self.folder / CONFIG
         if self._hosts.leads and not is_there(path):
-            store.write_json(path, self._settings(self._grouping()))
+            write_json(path, self._settings(self._grouping()))
         if not self._watch.wait(lambda: is_there(path), self._asked):
             raise KeyboardInterrupt
         self._saved, _, self._grouped = read_settings(self.folder)
@@ -159,9 +134,9 @@ class Run:
             "id": uuid.uuid4().hex[:8],
             "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "command": self.options.command,
-            "device": store.device_name(self._devices),
+            "device": device_name(self._devices),
             "hosts": self._hosts.count,
-            "versions": store.versions(),
+            "versions": versions(),
         }
 
     def _grouping(self) -> Grouping:
@@ -180,7 +155,7 @@ class Run:
     def _compiled(self, learners: int) -> Programs:
         """The programs for so many learners, compiled where they were not yet."""
         if learners not in self._programs:
-            self._glance.note(f"{learners:,} learners on {store.device_name(self._devices)}: compiling …")
+            self._glance.note(f"{learners:,} learners on {device_name(self._devices)}: compiling …")
             programs = compile_programs(self.plan, learners, self._devices, self.options.devices_per_learner)
             self._programs[learners] = programs
             self._compile_s += programs.compile_s
@@ -258,8 +233,8 @@ class Run:
     def _end(self, finished: bool) -> dict[str, Any]:
         """The summary, which the first host writes once all parts are there."""
         if not self._hosts.leads:
-            if finished and self._watch.wait(lambda: _says_finished(self.folder), self._asked):
-                return store.read_json(self.folder / store.SUMMARY)
+            if finished and self._watch.wait(lambda: says_finished(self.folder), self._asked):
+                return read_json(self.folder / SUMMARY)
             return {"status": "interrupted"}
         known = known_rounds(self.plan, self._grouped, self._parts)
         if finished:
@@ -277,10 +252,11 @@ class Run:
         update = self.plan.config.updates if finished else self._training.update if self._training else 0
         summary |= summarize(self.plan, tally, update, self._used_devices(), seconds)
         summary["final_return"] = final_return(scores, bootstrap_key(self.plan)) if finished else no_return()
-        store.write_json(self.folder / store.SUMMARY, sealed(summary))
+        write_json(self.folder / SUMMARY, sealed(summary))
         if finished:
             tidy(self.folder)
-            write_report(self.folder)
+            if self._write_page:
+                self._write_page(self.folder)
         return summary
 
     def _used_devices(self) -> list[Device]:
@@ -288,79 +264,26 @@ class Run:
         return max(used, key=len) if used else self._devices
 
 
-@contextlib.contextmanager
-def stopping(say: Glance) -> Iterator[Callable[[], bool]]:
-    """While inside, signals such as Ctrl-C ask to stop; a second one raises `KeyboardInterrupt` at once.
-
-    Yields a function that tells whether it was asked. Only the main thread can listen to signals.
-    """
-    asked = threading.Event()
-
-    def ask(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        say.note("Stopping after this chunk. Once more: at once, back to the last checkpoint.")
-
-    with on_stop(ask):
-        yield asked.is_set
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run or sweep of this folder has come to its end, and what it came to can be read."""
-    if not _says_finished(folder):
-        return False
-    if is_there(folder / "sweep.json"):
-        groups = store.read_json(folder / "sweep.json")["groups"]
-        return is_there(folder / "learners.parquet") and all(
-            is_finished(folder / f"group-{i}") for i in range(len(groups))
-        )
-    try:
-        _, plan, grouping = read_settings(folder)
-        at = Folder(folder)
-        known = known_rounds(plan, grouping, at)
-        tally_of(plan, known, at)
-        check_table(plan, known, at, is_complete=True)
-    except Damaged:
-        return False
-    return at.ended(known[-1]) and known[-1][0].stop == plan.config.updates
-
-
-def _says_finished(folder: Path) -> bool:
-    shape = SWEEP_SHAPE if is_there(folder / "sweep.json") else SUMMARY_SHAPE
-    try:
-        return read_summary(folder, shape).get("status") == "finished"
-    except Damaged:
-        return False
-
-
-def tidy(folder: Path) -> None:
-    """Removes what processes that were killed left half written in the folder of a run or a sweep."""
-    parts = [path for name in (store.ROWS_FOLDER, store.CHECKPOINTS) for path in (folder / name).glob("*")]
-    for place in (folder, folder / store.OUTCOMES, folder / store.HOSTS, *parts):
-        remove_leftovers(place)
-
-
 def _new_folder(plan: Plan, hosts: Hosts) -> Path:
     """One that nobody else has; several hosts share that of the first."""
     if hosts.count == 1:
-        return store.free_folder(plan)
+        return claim(Path("runs") / plan.name)
     name = np.zeros(4096, np.uint8)
     if hosts.leads:
-        path = os.fsencode(store.free_folder(plan))
+        path = os.fsencode(claim(Path("runs") / plan.name))
         name[: len(path)] = np.frombuffer(path, np.uint8)
     return Path(os.fsdecode(bytes(multihost_utils.broadcast_one_to_all(name)).rstrip(b"\0")))
 
 
 def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
-    store.check_folder(folder)
+    check_folder(folder)
     check_places(folder)
-    if not resume and store.holds_run(folder):
+    if not resume and holds_run(folder):
         raise FieldError(
             "out", "hold another run", folder, "{field} must not {rule}, but {value} does; {resume} goes on with it."
         )
     if resume:
-        _check_same(plan, store.read_json(folder / store.CONFIG), folder)
+        _check_same(plan, read_json(folder / CONFIG), folder)
 
 
 def _check_same(plan: Plan, saved: dict[str, Any], folder: Path) -> None:
@@ -368,19 +291,3 @@ def _check_same(plan: Plan, saved: dict[str, Any], folder: Path) -> None:
     if different:
         name, there, here = different
         raise FieldError(name, f"{there} to resume the run in {folder}", here)
-
-
-def _devices(options: Options) -> list[Device]:
-    devices = jax.local_devices()
-    if not 0 <= options.devices <= len(devices):
-        raise FieldError("devices", f"at most {len(devices)}, or 0 for all of them", options.devices)
-    if options.devices_per_learner <= len(devices):
-        return devices[: options.devices or len(devices)]
-    if options.devices or options.devices_per_learner != len(jax.devices()):
-        raise FieldError(
-            "devices_per_learner",
-            f"divide the {len(devices)} devices of a host, or be all {len(jax.devices())} devices of all hosts",
-            options.devices_per_learner,
-            MUST,
-        )
-    return jax.devices()

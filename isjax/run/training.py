@@ -17,11 +17,10 @@ from isjax.run.files import Damaged
 from isjax.run.hosts import Hosts
 from isjax.run.integrity import check_part
 from isjax.run.parts import Folder, Outcome, Part
+from isjax.run.plan import Plan, evaluation_key, training_key
 from isjax.run.programs import Programs
 from isjax.run.progress import Glance
 from isjax.run.sinks import Sink, scalars
-from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, training_key
 from isjax.run.table import Table
 
 Chunk = tuple[int, dict[str, jax.Array]]

@@ -10,7 +10,7 @@ from isjax.cli import main
 from isjax.environments import make
 from isjax.environments import registry as by_name
 from isjax.environments.gymnax import Gymnax
-from isjax.run.store import read_json
+from isjax.run.files import read_json
 
 OWN = """
 import dataclasses

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from jax.extend.random import define_prng_impl
 
+from isjax.commands import best, evaluate, record
 from isjax.environments.adapter import as_environment
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learner import make_agent
 from isjax.learner.randomness import Domain, generator, stream
 from isjax.population import make_population
-from isjax.run import best, evaluate, record, restore, sweep
+from isjax.run import policy, restore, sweep
+from isjax.run.plan import Plan, bootstrap_key, evaluation_key, training_key
 from isjax.run.restore import Picked
-from isjax.run.store import Plan
-from isjax.run.summary import bootstrap_key, evaluation_key, training_key
 from tests.learner.probes import Restless
 
 SEED = 3
@@ -90,7 +90,7 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     log = tmp_path / "log.npz"
     record.record(record.RecordFlags(run="run", out=str(log), episodes=3, truth_episodes=2, seed=SEED))
     best.best(best.BestFlags(run="run", out=str(tmp_path / "best"), episodes=2, seed=SEED))
-    best.episode(best.Policy(make_agent(config), one), stream(ledger.key(SEED), Domain.PICTURE))
+    policy.episode(policy.Policy(make_agent(config), one), stream(ledger.key(SEED), Domain.PICTURE))
     monkeypatch.setattr("isjax.ope.evaluation.evaluate_log", lambda *log, key, **options: {}[int(jax.random.bits(key))])
     with pytest.raises(KeyError):
         evaluate.evaluate(evaluate.EvaluateFlags(log=str(log), discount=0.9, seed=SEED))

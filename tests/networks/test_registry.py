@@ -14,7 +14,8 @@ from isjax import networks
 from isjax.cli import main
 from isjax.learner import Config, Hyper, make_learner
 from isjax.registry import Registry
-from isjax.run.store import Plan, read_json
+from isjax.run.files import read_json
+from isjax.run.plan import Plan
 from tests.learner.probes import Probe
 
 SMALL = Config(num_envs=4, unroll_length=5, torso=(6,), evaluation_episodes=3)

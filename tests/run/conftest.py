@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.run.store import Plan
-from isjax.run.train import Options, Run
+from isjax.report import write_report
+from isjax.run.options import Options
+from isjax.run.plan import Plan
+from isjax.run.train import Run
 
 
 @pytest.fixture(scope="session")
@@ -35,5 +37,5 @@ def options() -> Options:
 def finished(plan, options, tmp_path_factory) -> Path:
     """The folder of a run that nothing interrupted; not to be written to."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    Run(plan, folder, options=options).train()
+    Run(plan, folder, options=options, write_page=write_report).train()
     return folder

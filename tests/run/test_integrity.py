@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from isjax.report import write_report
 from isjax.run import train as train_module
 from isjax.run.checkpoints import read_newest
 from isjax.run.files import Damaged
-from isjax.run.report import write_report
+from isjax.run.integrity import is_finished
 from isjax.run.restore import open_run
-from isjax.run.train import Run, is_finished
+from isjax.run.train import Run
 from isjax.run.training import Training
 from tests.run.test_train import equal_results
 
@@ -236,7 +237,7 @@ def test_leftovers_of_a_killed_process_are_gone_once_the_run_has_ended(copy, fin
     for name in left:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("")
-    Run(plan, copy, resume=True, options=options).train()
+    Run(plan, copy, resume=True, options=options, write_page=write_report).train()
     equal_results(copy, finished)
     found, expected = ({str(p.relative_to(run)) for p in run.rglob("*")} for run in (copy, finished))
     assert found == expected

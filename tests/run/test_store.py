@@ -12,7 +12,8 @@ import pytest
 
 from isjax.learner import Config, Hyper
 from isjax.run.files import Damaged
-from isjax.run.store import Plan, check_folder, free_folder, holds_run, locked
+from isjax.run.plan import Plan
+from isjax.run.store import check_folder, claim, holds_run, locked
 
 
 def a_plan(**changes) -> Plan:
@@ -87,10 +88,10 @@ def test_about_a_hundred_rows_unless_told_otherwise():
 
 
 def test_a_free_folder_gets_a_number(tmp_path):
-    first = free_folder(a_plan(), tmp_path)
+    first = claim(tmp_path / a_plan().name)
     assert first.name == "CartPole-v1-impala-0"
     assert first.is_dir()  # made by the same call: no other job can get it
-    assert free_folder(a_plan(), tmp_path).name == "CartPole-v1-impala-0-2"
+    assert claim(tmp_path / a_plan().name).name == "CartPole-v1-impala-0-2"
     assert not holds_run(first)
 
 
@@ -114,7 +115,7 @@ def test_a_file_system_without_locks_is_no_failure(number, tmp_path, monkeypatch
 
 def test_jobs_that_choose_a_folder_at_the_same_moment_get_different_ones(tmp_path):
     with ThreadPoolExecutor(8) as jobs:
-        chosen = list(jobs.map(lambda _: free_folder(a_plan(), tmp_path), range(16)))
+        chosen = list(jobs.map(lambda _: claim(tmp_path / a_plan().name), range(16)))
     assert len(set(chosen)) == 16
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper
-from isjax.learner.metrics import middle_mean
-from isjax.run.progress import describe, headline, number, rate
-from isjax.run.store import Plan
-from isjax.run.summary import evaluation_key, final_return, setting_scores, summarize, training_key
+from isjax.run.format import headline, number, rate
+from isjax.run.plan import Plan, evaluation_key, training_key
+from isjax.run.progress import describe
+from isjax.run.scores import final_return, middle_mean, setting_scores
+from isjax.run.summary import summarize
 from isjax.run.tally import Tally
 from isjax.stats import interquartile_mean
 from isjax.types import Cause

@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from isjax.report.curves import read_curves
 from isjax.run import table as table_module
-from isjax.run.report.curves import read_curves
 from isjax.run.table import Table, merge, read_metrics, rows
 
 THREE = np.arange(3)

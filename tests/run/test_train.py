@@ -13,13 +13,16 @@ import pytest
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
 from isjax.run import train as train_module
-from isjax.run.checkpoints import Checkpoints, key_implementation, pack, unpack
+from isjax.run.checkpoints import Checkpoints, pack, unpack
+from isjax.run.integrity import is_finished
+from isjax.run.options import Options
+from isjax.run.plan import training_key
 from isjax.run.progress import Silent
 from isjax.run.restore import open_run
-from isjax.run.summary import training_key
 from isjax.run.table import read_metrics
-from isjax.run.train import Options, Run, is_finished, stopping
+from isjax.run.train import Run
 from isjax.run.training import Training
+from isjax.signals import stopping
 
 
 def summary_of(folder) -> dict:
@@ -255,7 +258,7 @@ def test_a_checkpoint_is_not_touched_by_updates_that_follow(plan, tmp_path):
     copies = packed(state)
     state, _ = population.advance(state, jnp.int32(3))
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(0, jax.device_get(copies), {"key": key_implementation(state)})
+    checkpoints.save(0, jax.device_get(copies), {"key": "threefry2x32"})
     checkpoints.wait()
     found = checkpoints.restore()
     checkpoints.close()
@@ -362,7 +365,7 @@ def test_a_run_in_another_thread_does_not_touch_signals(plan, options, tmp_path)
 
 def test_the_first_signal_asks_and_the_second_one_stops_at_once():
     before = signal.getsignal(signal.SIGTERM)
-    with stopping(Silent()) as asked:
+    with stopping(Silent().note) as asked:
         assert not asked()
         signal.raise_signal(signal.SIGTERM)
         assert asked()

@@ -1,5 +1,5 @@
 """Pages about runs: one HTML file each that needs nothing else, not even a network."""
 
-from isjax.run.report.run import write_report
+from isjax.report.run import write_report
 
 __all__ = ["write_report"]

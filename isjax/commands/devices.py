@@ -7,9 +7,8 @@ from typing import Any
 
 import jax
 
+from isjax.commands.flags import BadArguments
 from isjax.errors import MUST, FieldError
-from isjax.run.flags import BadArguments
-from isjax.run.train_flags import HostFlags
 
 
 def set_up(flags: Any) -> None:
@@ -26,7 +25,7 @@ def set_up(flags: Any) -> None:
         connect(hosts.coordinator or None, processes, process, timeout=hosts.host_timeout)
 
 
-def _check_hosts(hosts: HostFlags) -> None:
+def _check_hosts(hosts: Any) -> None:
     for name, absent, low in (("processes", 0, 1), ("process", -1, 0)):
         x = getattr(hosts, name)
         if x == absent:

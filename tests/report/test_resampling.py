@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from isjax.run.report.resampling import improvement, interquartile_band, middle_weights
+from isjax.report.resampling import improvement, interquartile_band, middle_weights
 from isjax.stats import bootstrap_interval, interquartile_mean, probability_of_improvement
 
 

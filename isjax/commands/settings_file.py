@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import jax
 
+from isjax.commands.flags import BadArguments
 from isjax.errors import FieldError
-from isjax.run.flags import BadArguments
-from isjax.run.settings import CONFIG_FIELDS, HYPER_FIELDS, Draw, check_name, read_number
+from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name, read_number
+from isjax.run.settings import Draw
 
 DRAW = {"scale", "low", "high"}
 

@@ -2,10 +2,10 @@ import dataclasses
 
 import pytest
 
+from isjax.commands.train import starting_point
 from isjax.learner.config import Config
 from isjax.learner.defaults import defaults
 from isjax.run.settings import as_flags, group
-from isjax.run.train_flags import starting_point
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isjax.run.progress import number, rate
-from isjax.run.report.curves import Band, learning_band, read_curves
-from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
-from isjax.run.report.page import Html, cards, command, details, grid, section, table, value, write_page
-from isjax.run.report.resampling import improvement
-from isjax.run.report.run import final_scores, read_run
+from isjax.report.curves import Band, learning_band, read_curves
+from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
+from isjax.report.page import Html, cards, command, details, grid, section, table, value, write_page
+from isjax.report.resampling import improvement
+from isjax.report.run import final_scores, read_run
+from isjax.run.format import interval, number, rate, with_interval
 
 COMPARISON = Path("comparison.html")
 MOST_RUNS = 32
@@ -175,13 +175,12 @@ def _label(number: int, run: Compared) -> Html:
 
 def _row(number_of_run: int, run: Compared) -> list[Any]:
     summary, final = run.summary, run.summary.get("final_return", {})
-    low, high = final.get("ci95") or (None, None)
     worst, best = (run.scores.min(), run.scores.max()) if run.scores.size else (None, None)
     steps = summary.get("env_steps_per_learner")
     return [
         _label(number_of_run, run),
         number(final.get("iqm")),
-        f"{number(low)} to {number(high)}" if low is not None else "—",
+        interval(final.get("ci95")),
         number(final.get("mean")),
         number(worst),
         number(best),
@@ -200,9 +199,7 @@ def _headline(runs: Sequence[Compared]) -> list[tuple[str, str]]:
         return found
     best = max(evaluated, key=lambda run: run.summary["final_return"]["iqm"])
     final = best.summary["final_return"]
-    low, high = final["ci95"] or (None, None)
-    interval = f"   95 % interval {number(low)} to {number(high)}" if low is not None else ""
-    return [("Highest IQM", best.name), ("Its IQM return", f"{number(final['iqm'])}{interval}"), *found]
+    return [("Highest IQM", best.name), ("Its IQM return", with_interval(final["iqm"], final["ci95"])), *found]
 
 
 def _again(run: Compared) -> str:

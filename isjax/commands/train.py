@@ -1,4 +1,4 @@
-"""The flags of `isjax train` and `isjax sweep`, and the settings that they start from."""
+"""`isjax train`: its flags, the settings that they start from, and the run that they ask for."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from rich.table import Table
 
+from isjax.commands.flags import BadArguments, in_flags, parse, peek
+from isjax.commands.output import print_whole
+from isjax.commands.running import Job, options_of, run_job
+from isjax.commands.settings_file import File
 from isjax.learner.config import Config, Hyper
-from isjax.run.file import File
-from isjax.run.flags import BadArguments, flag_of, in_flags, peek
 
 T = TypeVar("T")
 
 _On = tyro.conf.FlagCreatePairsOff[bool]
-_Several = tyro.conf.UseAppendAction[list[str]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,35 +91,25 @@ class TrainFlags:
     """Numbers of the learning rule."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepFlags:
-    """Train every combination of settings, each with the same learners, and rank them.
+def main(argv: list[str]) -> int:
+    """Runs `isjax train`."""
+    start = saved_settings(argv) if "--resume" in argv else starting_point(argv)
+    flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 
-    Numbers of the learning rule share one compiled program; every other field makes a program a value. All other
-    flags are those of isjax train, and hold for every setting.
-    """
+    def prepare() -> Job:
+        from isjax.report import write_report
+        from isjax.run.integrity import is_finished
+        from isjax.run.plan import Plan
+        from isjax.run.train import Run
 
-    vary: Annotated[_Several, tyro.conf.arg(metavar="NAME=VALUE,VALUE,...", help_behavior_hint="(repeatable)")] = (
-        dataclasses.field(default_factory=list)
-    )
-    """Values of a field; of several fields, the grid is trained."""
-    draw: Annotated[_Several, tyro.conf.arg(metavar="NAME=SCALE:LOW:HIGH", help_behavior_hint="(repeatable)")] = (
-        dataclasses.field(default_factory=list)
-    )
-    """Random values of a field, SCALE being uniform or log."""
-    draws: int = 1
-    """How often they are drawn; each time for the whole grid."""
-    halvings: int = 0
-    """How often, on the way, the weaker half of a program's settings is given up: with 2, after 1/4 and 1/2."""
-    file: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
-    """TOML: flags at the top by their names with underscores, lists in [vary], {scale, low, high} in [draw]. The
-    command line has the last word."""
-    run: RunFlags
-    hosts: HostFlags
-    program: Config
-    """What is learned and how; fixed when the program is compiled."""
-    learning: HyperFlags  # type: ignore[valid-type]
-    """Numbers of the learning rule."""
+        numbers = {name: getattr(flags.run, name) for name in ("learners", "seed", "log_every")}
+        plan = Plan(config=flags.program, hyper=Hyper(**vars(flags.learning)), **numbers)
+        folder = Path(flags.run.out) if flags.run.out else None
+        how = {"options": options_of(flags, "train", argv), "write_page": write_report}
+        run = Run(plan, folder, resume=flags.run.resume, **how)
+        return Job(run.folder, run.train, is_finished(run.folder), write_report, print_summary)
+
+    return run_job("train", flags, prepare)
 
 
 def starting_point(
@@ -153,7 +145,8 @@ def replaced(part: T, values: Mapping[str, Any]) -> T:
 
 def saved_settings(argv: list[str]) -> TrainFlags:
     """Those of the run to resume."""
-    from isjax.run.store import CONFIG, Plan, read_json
+    from isjax.run.files import read_json
+    from isjax.run.plan import CONFIG, Plan
 
     out = peek(argv, "--out")
     if not out:
@@ -168,9 +161,15 @@ def saved_settings(argv: list[str]) -> TrainFlags:
     return TrainFlags(run=run, hosts=HostFlags(), program=plan.config, learning=HyperFlags(**vars(plan.hyper)))
 
 
-def decides(argv: list[str], file: File) -> bool:
-    """Whether any of these flags has a say in the numbers."""
-    names = {field.name for flags in (RunFlags, HostFlags) for field in dataclasses.fields(flags)}
-    others = {flag_of(name) for name in (names | {"file"}) - {"learners", "seed", "log_every"}}
-    given = {token.partition("=")[0].replace("_", "-") for token in argv if token.startswith("--")}
-    return bool((given | {flag_of(name) for name in file.flags}) - others or file.vary or file.draw)
+def print_summary(summary: dict[str, Any], folder: Path) -> None:
+    """The table at the end, on stdout."""
+    from isjax.run.format import headline
+
+    title = f"{summary['algorithm']} on {summary['environment']}, {summary['env_steps_per_learner']:,} steps a learner"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in headline(summary):
+        table.add_row(*row)
+    table.add_row("Run folder", str(folder))
+    print_whole(table)

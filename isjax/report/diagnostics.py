@@ -7,8 +7,8 @@ import numpy as np
 
 from isjax.learner.metrics import METRICS, metric_of
 from isjax.ops import RATIO_EDGES
-from isjax.run.report.curves import Curves
-from isjax.run.report.figures import kinds, shares, spread
+from isjax.report.curves import Curves
+from isjax.report.figures import kinds, shares, spread
 
 TOGETHER = {
     "Ratios: smallest, mean and largest": {"ratio/max": "largest", "ratio/mean": "mean", "ratio/min": "smallest"},

@@ -1,4 +1,4 @@
-"""What `isjax evaluate` does: read a log, estimate, say what to think of it, and keep it if asked to."""
+"""`isjax evaluate`: read a log, estimate, say what to think of it, and keep it if asked to."""
 
 import dataclasses
 import io
@@ -14,8 +14,11 @@ from rich.measure import measure_renderables
 from rich.table import Table
 
 from isjax._checks import in_one_line
-from isjax.run.progress import number
-from isjax.run.store import replacing, versions, write_json
+from isjax.commands.running import run_checked
+from isjax.errors import MUST, FieldError
+from isjax.run.files import replacing, write_json
+from isjax.run.format import interval, number
+from isjax.run.store import versions
 
 if TYPE_CHECKING:
     from isjax.ope.evaluation import Evaluation
@@ -56,6 +59,11 @@ class EvaluateFlags:
     """log_pi and log_mu are log-densities of continuous actions, which may be positive."""
 
 
+def main(argv: list[str]) -> int:
+    """Runs `isjax evaluate`."""
+    return run_checked(evaluate, EvaluateFlags, argv, prog="isjax evaluate")
+
+
 def evaluate(flags: EvaluateFlags) -> None:
     """Prints the table, and writes what was asked for once everything is known.
 
@@ -68,13 +76,14 @@ def evaluate(flags: EvaluateFlags) -> None:
     from isjax.ope.precision import in_float64
 
     if not 0 <= flags.seed < 2**32:
-        raise ValueError(f"seed must be at least 0 and less than 2^32, but it is {flags.seed}.")
+        raise FieldError("seed", "at least 0 and less than 2^32", flags.seed)
     if flags.figure and Path(flags.figure).suffix.lower() not in FIGURES:
-        raise ValueError(f"figure must end in {' or '.join(FIGURES)}, but it is {flags.figure!r}.")
+        raise FieldError("figure", f"end in {' or '.join(FIGURES)}", repr(flags.figure), MUST)
     for name in ("json", "figure"):
         _check_place(name, getattr(flags, name), flags.log)
     if flags.json and flags.figure and Path(flags.json).resolve() == Path(flags.figure).resolve():
-        raise ValueError(f"figure must be another file than json, but both are {flags.figure}.")
+        rule = "another file than json"
+        raise FieldError("figure", rule, flags.figure, "{field} must be {rule}, but both are {value}.")
     with in_float64():
         log = read_log(flags.log, densities=flags.densities)
     evaluation = evaluate_log(
@@ -120,11 +129,9 @@ def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_mode
     for heading in ("Value", f"{flags.level * 100:.10g} % interval", "ESS", "Pareto k", "Trust"):
         table.add_column(heading, justify="left" if heading == "Trust" else "right", no_wrap=True)
     for name, of in evaluation.estimates.items():
-        interval = f"{number(of.low)} to {number(of.high)}"
         tail = f"{of.pareto_k:.2f}" if np.isfinite(of.pareto_k) else "—"
-        table.add_row(
-            ESTIMATORS[name].title, number(of.value), interval, number(of.effective_sample_size), tail, of.trust
-        )
+        ends, ess = interval((of.low, of.high)), number(of.effective_sample_size)
+        table.add_row(ESTIMATORS[name].title, number(of.value), ends, ess, tail, of.trust)
     console = Console(highlight=False)
     console.width = max(console.width, _narrowest(table, console))
     console.print(table, markup=False)
@@ -186,16 +193,17 @@ def _check_place(name: str, place: str, log: str) -> None:
     """Raises `ValueError` unless a file can be written there."""
     if not place:
         return
-    path = Path(place)
+    path, sentence = Path(place), "{field} must be {rule}, but {value}."
     try:
         is_log = path.exists() and Path(log).exists() and path.samefile(log)
         if path.is_dir() or is_log:
             found = "LOG" if is_log else "a folder"
-            raise ValueError(f"{name} must be a file of its own, but {place} is {found}.")
+            raise FieldError(name, "a file of its own", f"{place} is {found}", sentence)
     except OSError as error:
-        raise ValueError(f"{name} must be the name of a file, but {place} is none: {error.strerror}.") from error
+        raise FieldError(name, "the name of a file", f"{place} is none: {error.strerror}", sentence) from error
     if not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ValueError(f"{name} must lie in a folder that can be written to, but {path.parent} is none.")
+        value, rule = f"{path.parent} is none", "lie in a folder that can be written to"
+        raise FieldError(name, rule, value, "{field} must {rule}, but {value}.")
 
 
 def _interval_notes(evaluation: "Evaluation", flags: EvaluateFlags) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from isjax.errors import FieldError
-from isjax.run.store import replacing
+from isjax.run.files import replacing
 
 
 def write_page(path: Path, *, title: str, subtitle: str, cards: str, sections: Sequence[str]) -> Path:
@@ -22,7 +22,7 @@ def write_page(path: Path, *, title: str, subtitle: str, cards: str, sections: S
     """
     if path.is_dir() or not path.parent.is_dir():
         raise FieldError("out", "a file in a folder that exists", path)
-    template = string.Template(importlib.resources.files("isjax.run.report").joinpath("page.html").read_text("utf-8"))
+    template = string.Template(importlib.resources.files("isjax.report").joinpath("page.html").read_text("utf-8"))
     text = template.substitute(
         title=html.escape(title),
         subtitle=html.escape(subtitle),

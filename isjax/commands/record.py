@@ -1,4 +1,4 @@
-"""What `isjax record` does: a learner of a finished run plays, and a log and its policy's true value are kept."""
+"""`isjax record`: a learner of a finished run plays, and a log and its policy's true value are kept."""
 
 import dataclasses
 import math
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from isjax.commands.output import check_own
+from isjax.commands.running import run_checked
 from isjax.errors import MUST, FieldError
-from isjax.run.output import check_own
-from isjax.run.store import replacing, write_json
+from isjax.run.files import replacing, write_json
 
 PER_CALL = 1024
 """Episodes that are played side by side, at most."""
@@ -65,6 +66,11 @@ class Behavior:
     learner: int | None = None
 
 
+def main(argv: list[str]) -> int:
+    """Runs `isjax record`."""
+    return run_checked(record, RecordFlags, argv, prog="isjax record")
+
+
 def record(flags: RecordFlags) -> None:
     """Plays, writes the log and the JSON beside it, and says what to do with them.
 
@@ -80,6 +86,7 @@ def record(flags: RecordFlags) -> None:
     from isjax.run.memory import check_bytes
     from isjax.run.programs import free_bytes
     from isjax.run.restore import open_run
+    from isjax.run.scores import mean_and_error
 
     trained = open_run(Path(flags.run))
     index, update, state = trained.pick(index)
@@ -101,13 +108,13 @@ def record(flags: RecordFlags) -> None:
         "rows": len(columns["episode"]),
         "seed": flags.seed,
         "discount": discount,
-        "behavior_return": describe(discounted_returns(columns, discount, flags.episodes)),
+        "behavior_return": mean_and_error(discounted_returns(columns, discount, flags.episodes)),
     }
     found |= {"given_up": given_up} if given_up else {}
     if flags.truth_episodes:
         own, given_up = play_many(agent, state, truth_key, flags.truth_episodes, 0.0, None)
         returns = discounted_returns(own, discount, flags.truth_episodes)
-        found["true_value"] = describe(returns) | {"episodes": flags.truth_episodes}
+        found["true_value"] = mean_and_error(returns) | {"episodes": flags.truth_episodes}
         found["true_value"] |= {"given_up": given_up} if given_up else {}
     with replacing(out) as file:
         WRITERS[out.suffix.lower()](file, columns)
@@ -152,12 +159,6 @@ def discounted_returns(columns: dict[str, np.ndarray], discount: float, episodes
     """`[N]`, of each episode of a log."""
     rewards = columns["reward"] * discount ** columns["step"].astype(float)
     return np.bincount(columns["episode"], weights=rewards, minlength=episodes)
-
-
-def describe(returns: np.ndarray) -> dict[str, float]:
-    """A mean and its standard error."""
-    error = returns.std(ddof=1) / math.sqrt(len(returns)) if len(returns) > 1 else math.nan
-    return {"mean": float(returns.mean()), "standard_error": float(error)}
 
 
 def parse_behavior(text: str) -> Behavior:

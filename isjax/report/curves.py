@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from isjax.learner.metrics import metric_of
+from isjax.report.resampling import interquartile_band
 from isjax.run.files import Damaged
-from isjax.run.report.resampling import interquartile_band
 from isjax.run.table import read_metrics
 
 POINTS = 200

@@ -18,7 +18,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from isjax.errors import FieldError
-from isjax.run.settings import read_number
+from isjax.run.fields import flag_of, read_number
 
 T = TypeVar("T")
 
@@ -96,12 +96,10 @@ def _reason(stop: BaseException, kind: type) -> str | None:
 
 def in_flags(error: Exception, kind: type) -> str:
     """What an error says, the fields that it is about being called as flags are."""
+    if not isinstance(error, FieldError):
+        return str(error)
     fields = fields_of(kind)
-    if isinstance(error, FieldError):
-        return error.described(lambda name: flag_of(name) if name in fields else name)
-    message = str(error)
-    first, _, rest = message.partition(" ")
-    return f"{flag_of(first)} {rest}" if first in fields and rest.startswith("must ") else message
+    return error.described(lambda name: flag_of(name) if name in fields else name)
 
 
 def peek(argv: list[str], flag: str) -> str | None:
@@ -214,8 +212,3 @@ def fields_of(kind: Any) -> list[str]:
         for field in dataclasses.fields(kind)
         for name in (fields_of(field.type) if dataclasses.is_dataclass(field.type) else [field.name])
     ]
-
-
-def flag_of(name: str) -> str:
-    """The flag of a field."""
-    return "--" + name.rstrip("_").replace("_", "-")

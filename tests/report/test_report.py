@@ -14,13 +14,13 @@ import pytest
 from isjax.cli import main
 from isjax.learner import Hyper
 from isjax.ops import RATIO_EDGES
-from isjax.run.report import write_report
-from isjax.run.report.comparison import improvements, names_of, write_comparison
-from isjax.run.report.curves import Curves, learning_band, read_curves
-from isjax.run.report.diagnostics import off_policy, optimization
-from isjax.run.report.page import Html, table, value
-from isjax.run.report.run import died, final_returns, learning_curve, speed
-from isjax.run.report.sweep import effect, positions, write_sweep_report
+from isjax.report import write_report
+from isjax.report.comparison import improvements, names_of, write_comparison
+from isjax.report.curves import Curves, learning_band, read_curves
+from isjax.report.diagnostics import off_policy, optimization
+from isjax.report.page import Html, table, value
+from isjax.report.run import died, final_returns, learning_curve, speed
+from isjax.report.sweep import effect, positions, write_sweep_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SETTINGS = {"learners": 2, "config": {"num_envs": 2, "unroll_length": 4}}
@@ -150,7 +150,7 @@ def test_names_in_a_page_are_text_and_end_no_script(finished, tmp_path):
 
 
 def test_long_tables_are_thinned_and_keep_their_end(finished, monkeypatch):
-    monkeypatch.setattr("isjax.run.report.curves.POINTS", 4)
+    monkeypatch.setattr("isjax.report.curves.POINTS", 4)
     thin = read_curves(finished, {"learners": 3, "config": SETTINGS["config"]})
     assert thin.update.tolist() == [4, 20, 36, 50]
     assert thin.columns["episode_return"].shape == (4, 3)
@@ -159,7 +159,7 @@ def test_long_tables_are_thinned_and_keep_their_end(finished, monkeypatch):
 
 
 def test_extremes_of_the_rows_that_are_left_out_are_kept(finished, monkeypatch):
-    monkeypatch.setattr("isjax.run.report.curves.POINTS", 4)
+    monkeypatch.setattr("isjax.report.curves.POINTS", 4)
     settings = {"learners": 3, "config": SETTINGS["config"]}
     thin, rows = read_curves(finished, settings), pq.read_table(finished / "metrics.parquet").to_pandas()
     for name, reduce in (("ratio/max", "max"), ("ratio/min", "min")):

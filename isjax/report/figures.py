@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isjax.run.report.curves import Band
+from isjax.report.curves import Band
 
 COLORS = ("#2f81e0", "#e0662f", "#2a9d72", "#b455c9", "#b98a12", "#d64f7f", "#5f8296", "#7a5fd0")
 """Of runs or kinds; all can be told from a white and from a black page."""

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from isjax.run.files import Damaged
+from isjax.report.curves import Curves, learning_band, read_curves
+from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
+from isjax.report.page import Html, cards, command, grid, section, table, write_page
+from isjax.run.files import Damaged, read_json
+from isjax.run.format import interval, number, rate, with_interval
 from isjax.run.integrity import SWEEP_SHAPE, check_run, read_settings, read_summary
-from isjax.run.progress import number, rate
-from isjax.run.report.curves import Curves, learning_band, read_curves
-from isjax.run.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
-from isjax.run.report.page import Html, cards, command, grid, section, table, write_page
+from isjax.run.plan import REPORT, SUMMARY, SWEEP
 from isjax.run.settings import Group
-from isjax.run.store import REPORT, SUMMARY, read_json
-from isjax.run.sweep import SWEEP, group_folder, read_sweep
+from isjax.run.sweep import group_folder, read_sweep
 
 BEST = 5
 """Settings whose curves are drawn."""
@@ -74,14 +74,13 @@ def ranking(ranked: Sequence[Row], linked: bool, groups: Sequence[Group]) -> tup
     place = {setting: i for i, group in enumerate(groups) for setting in group.settings}
     rows = []
     for row in ranked[:ROWS]:
-        low, high = row["ci95"] or (None, None)
         run = f'<a href="group-{place[row["setting"]]}/{REPORT}">group {place[row["setting"]]}</a>'
         rows.append(
             [
                 row["rank"],
                 *(row["values"][name] for name in names),
                 number(row["iqm"]),
-                f"{number(low)} to {number(high)}" if low is not None else "—",
+                interval(row["ci95"]),
                 f"{row['alive']:,} of {row['learners']:,}",
                 f"given up at update {row['updates']:,}" if row["given_up"] else "to the end",
                 *([Html(run)] if linked else []),
@@ -200,11 +199,9 @@ def _starting_point(program: Any, row: Row) -> str:
 
 def _headline(summary: dict[str, Any]) -> list[tuple[str, str]]:
     best = summary["settings"][0]
-    low, high = best["ci95"] or (None, None)
-    interval = f"   95 % interval {number(low)} to {number(high)}" if low is not None else ""
     return [
         ("Best setting", f"{', '.join(best['values'].values())}   {', '.join(best['values'])}"),
-        ("Its IQM return", f"{number(best['iqm'])}{interval}"),
+        ("Its IQM return", with_interval(best["iqm"], best["ci95"])),
         ("Settings", f"{len(summary['settings']):,}"),
         ("Alive", f"{summary['alive']:,} of {summary['learners']:,}   learners"),
         ("Steps per second", f"{rate(summary['env_steps_per_s'])}   all learners together"),
