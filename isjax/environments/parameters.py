@@ -12,6 +12,7 @@ from isjax.errors import FieldError
 T = TypeVar("T")
 LIMITS = ("max_steps_in_episode", "max_steps")
 """Names of parameters that count steps, of which there must be one."""
+_OF = "{field}: NAME must be {rule}, but it is {value}."
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _SMALLEST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 
@@ -51,10 +52,10 @@ def _parameter(name: str, default: Any, text: str) -> Any:
     """The number, as `default` is one."""
     array = np.asarray(default)
     if array.shape != () or array.dtype.kind not in "biuf":
-        raise ValueError(f"env_params: {name} must be left alone, for it is no number, but it is {text!r}.")
+        raise FieldError("env_params", "left alone, for it is no number", repr(text), _OF.replace("NAME", name))
     if array.dtype.kind == "b":
         if text.lower() not in _FLAGS:
-            raise ValueError(f"env_params: {name} must be true or false, but it is {text!r}.")
+            raise FieldError("env_params", "true or false", repr(text), _OF.replace("NAME", name))
         return _FLAGS[text.lower()]
     is_whole = array.dtype.kind in "iu"
     low, high = (1 if name in LIMITS else -(2**31), 2**31 - 1) if is_whole else (-_LARGEST, _LARGEST)
@@ -65,5 +66,5 @@ def _parameter(name: str, default: Any, text: str) -> Any:
         value = math.nan
     vanishes = not is_whole and 0 < abs(value) < _SMALLEST
     if not low <= value <= high or vanishes or (name in LIMITS and value < 1):
-        raise ValueError(f"env_params: {name} must be {wanted}, but it is {text!r}.")
+        raise FieldError("env_params", wanted, repr(text), _OF.replace("NAME", name))
     return value
