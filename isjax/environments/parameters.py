@@ -32,7 +32,7 @@ def overridden(params: T, overrides: tuple[str, ...]) -> T:
     fields = dataclasses.fields(params) if dataclasses.is_dataclass(params) else ()  # type: ignore[arg-type]
     known = {field.name: getattr(params, field.name) for field in fields}
     if not known:
-        raise FieldError("env_params", "left alone where there are no parameters", overrides)
+        raise FieldError("env_params", "left alone where there are no parameters", " ".join(overrides))
     changes = {}
     for override in overrides:
         name, equals, text = override.partition("=")

@@ -2,7 +2,7 @@
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from isjax.environments.api import Environment, Suite
@@ -11,7 +11,6 @@ from isjax.errors import FieldError
 from isjax.registry import Registry
 
 T = TypeVar("T")
-_WITH_HINT = "{field} must be {rule}, but it is {value}"
 GYMNAX = "gymnax"
 """The suite whose ids stand alone."""
 BUILT_IN = {GYMNAX: "isjax.environments.gymnax"}
@@ -35,29 +34,26 @@ def make(name: str, overrides: tuple[str, ...] = ()) -> Environment:
     10
     """
     module, colon, rest = name.rpartition(":")
-    suite, slash, short = rest.rpartition("/")
+    suite, slash, short = rest.partition("/") if "/" in rest else (GYMNAX, "", rest)
     if not slash and (module or rest in environments.names):
         return overridden(_made(environments.get(name), name), overrides)
+    if slash and suite == GYMNAX:
+        raise FieldError("env", "an id of gymnax without its suite", repr(name))
     family = _made(suites.get(f"{module}{colon}{suite}"), name) if module else _suite(suite, name)
     if short not in family.ids():
-        prefix = f"{module}{colon}{suite}{slash}"
+        prefix = f"{module}{colon}{suite}/" if slash else ""
         names = [f"{prefix}{each}" for each in family.ids()] + ([] if slash else list(environments.names))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(names)}."
-        raise FieldError("env", "a registered environment", f"{name!r}; {hint}", _WITH_HINT)
+        raise _unknown("a registered environment", name, near, names)
     return family.make(short, overrides)
 
 
 def _suite(suite: str, name: str) -> Suite:
-    """The suite of that name, or gymnax where there is none."""
+    """The suite that an environment's name names."""
     known = tuple(dict.fromkeys([*BUILT_IN, *suites.names]))
-    if suite == GYMNAX:
-        raise FieldError("env", "an id of gymnax without its suite", repr(name))
-    if suite and suite not in known:
+    if suite not in known:
         near = difflib.get_close_matches(suite, known, n=2)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
-        raise FieldError("env", "of a registered suite", f"{name!r}; {hint}", _WITH_HINT)
-    suite = suite or GYMNAX
+        raise _unknown("of a registered suite", name, near, known)
     if suite not in suites.names:
         try:
             importlib.import_module(BUILT_IN[suite])
@@ -71,5 +67,9 @@ def _made(build: Callable[[], T], name: str) -> T:
     try:
         return build()
     except TypeError as error:
-        rule = "of a class that can be called without arguments"
-        raise FieldError("env", rule, f"{name!r}: {error}") from error
+        raise FieldError("env", "of a class that can be called without arguments", f"{name!r}: {error}") from error
+
+
+def _unknown(rule: str, name: str, near: Sequence[str], known: Sequence[str]) -> FieldError:
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}."
+    return FieldError("env", rule, f"{name!r}; {hint}", "{field} must be {rule}, but it is {value}")

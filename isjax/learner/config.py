@@ -50,7 +50,7 @@ class Config:
     """Everything that shapes the compiled program. Hashable; a change of any field compiles anew."""
 
     env: str = "CartPole-v1"
-    """Environment id, as gymnax registers it."""
+    """An id of gymnax, SUITE/ID, or MODULE:NAME of a registered environment."""
     env_params: tuple[str, ...] = ()
     """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
     algorithm: str = "impala"

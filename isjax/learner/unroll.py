@@ -87,8 +87,8 @@ def step_and_reset(
     after = adapter.step(key, state, action)
     if after.following is not None:
         return after, after.following
-    reached = after.observation, after.state
-    return after, jax.tree.map(lambda new, old: jnp.where(after.ended, new, old), fresh, reached)
+    ended, reached = after.ended, (after.observation, after.state)
+    return after, jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, reached)
 
 
 def act(

@@ -71,8 +71,20 @@ def test_ids_of_gymnax_stand_alone():
     environment = make("CartPole-v1", ("gravity=9.0",))
     assert isinstance(environment, Gymnax)
     assert environment.params.gravity == 9.0
-    with pytest.raises(ValueError, match="env must be an id of gymnax without its suite, but it is 'gymnax/CartPole"):
-        make("gymnax/CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("gymnax/CartPole-v1", "env must be an id of gymnax without its suite, but it is 'gymnax/CartPole-v1'"),
+        ("/CartPole-v1", "env must be of a registered suite, but it is '/CartPole-v1'; known are gymnax"),
+        ("isjax.environments.gymnax:gymnax/CartPole-v1", "env must be an id of gymnax without its suite"),
+        ("isjax.environments.gymnax:CartPole-v1", "env must be .*, but it is 'isjax.environments.gymnax:CartPole-v1'"),
+    ],
+)
+def test_no_environment_of_gymnax_has_a_second_name(name, match):
+    with pytest.raises(ValueError, match=match):
+        make(name)
 
 
 def test_environments_of_ones_own_are_asked_for_by_module_and_name(own):
