@@ -7,9 +7,9 @@ from isjax.learner import Config, Hyper
 from isjax.run.format import headline, number, rate
 from isjax.run.plan import Plan, evaluation_key, training_key
 from isjax.run.progress import describe
+from isjax.run.results import LearnerResults
 from isjax.run.scores import final_return, middle_mean, setting_scores
 from isjax.run.summary import summarize
-from isjax.run.tally import Tally
 from isjax.stats import interquartile_mean
 from isjax.types import Cause
 
@@ -109,7 +109,7 @@ def _tally(**changed):
         "updates": np.array([9, 3]),
         "stopped_at": np.full(2, -1),
     }
-    return Tally(**arrays | changed, seconds={})
+    return LearnerResults(**arrays | changed, seconds={})
 
 
 def test_a_summary_says_which_learners_had_no_legal_action_and_which_episodes_had_no_end():
