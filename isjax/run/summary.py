@@ -13,7 +13,7 @@ from isjax.types import Cause, Device
 def summarize(
     plan: Plan, results: LearnerResults, update: int, devices: list[Device], seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """Everything but the status.
+    """What `summary.json` holds of a run, but for its final returns and whether it has finished.
 
     `env_steps_per_s` is a total: the steps of all learners while they were alive, over the seconds from the
     first chunk to the last, with the writing of rows and checkpoints and without compilation and evaluation.

@@ -92,6 +92,10 @@ class Run:
         self._programs: dict[int, Programs] = {}
         self._training: Training | None = None
         self._compile_s = self._in_groups_s = 0.0
+        self._began = time.monotonic()
+        self._asked: Callable[[], bool] = lambda: False
+        self._saved: dict[str, Any] = {}
+        self._grouped = Grouping()
 
     def train(self) -> dict[str, Any]:
         """Trains to the end, or until it is told to stop; returns what `summary.json` holds.

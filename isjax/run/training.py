@@ -59,7 +59,11 @@ class Training:
         self._programs, self._context, self._start_rows = programs, context, start
         self._plan = context.plan
         self._seconds = {"compile_s": 0.0, "train_s": 0.0, "wall_s": 0.0}
-        self._update = group.start
+        self._update = self._saved = group.start
+        self._checkpoints = Checkpoints(context.folder.checkpoints(group), kept=context.checkpoints_kept)
+        self._table = Table(context.folder.metrics(group), group.learners)
+        self._sink: Sink | None = None
+        self._began = self._clock = self._chunk_clock = time.monotonic()
 
     @property
     def update(self) -> int:
@@ -84,7 +88,6 @@ class Training:
         self._checkpoints = Checkpoints(
             self._context.folder.checkpoints(self.group), kept=self._context.checkpoints_kept
         )
-        self._table = Table(self._context.folder.metrics(self.group), self.group.learners)
         try:
             self._start(compile_s)
             with contextlib.ExitStack() as cleanup:

@@ -98,7 +98,7 @@ def test_the_headline_says_how_many_learners_were_left_out():
     assert lines["IQM return"] == "2   95 % interval 1 to 3"
 
 
-def _tally(**changed):
+def _results(**changed):
     arrays = {
         "last_scores": np.array([1.0, np.nan]),
         "evaluated_at": np.array([9, 9]),
@@ -115,10 +115,10 @@ def _tally(**changed):
 def test_a_summary_says_which_learners_had_no_legal_action_and_which_episodes_had_no_end():
     plan = Plan(config=Config(), hyper=Hyper(), learners=2)
     seconds = {"compile_s": 1.0, "train_s": 1.0, "wall_s": 2.0}
-    usual = summarize(plan, _tally(), 9, jax.devices(), seconds)
+    usual = summarize(plan, _results(), 9, jax.devices(), seconds)
     assert usual["died"] == [{"learner": 1, "update": 4}]
     assert "episodes_given_up" not in usual
-    told = _tally(died_of=np.array([Cause.NONE, Cause.NO_LEGAL_ACTION]), given_up=np.array([3, 0]))
+    told = _results(died_of=np.array([Cause.NONE, Cause.NO_LEGAL_ACTION]), given_up=np.array([3, 0]))
     found = summarize(plan, told, 9, jax.devices(), seconds)
     assert found["died"] == [{"learner": 1, "update": 4, "cause": "no legal action"}]
     assert found["episodes_given_up"] == 3
