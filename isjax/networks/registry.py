@@ -1,9 +1,11 @@
-"""Networks by name: what is registered can be asked for in `Config` and on the command line."""
+"""Classes by name: what is registered can be asked for in `Config` and on the command line."""
 
 import difflib
 import importlib
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from isjax.errors import MUST, MUST_BE, FieldError
 
 T = TypeVar("T", bound=type)
 
@@ -12,7 +14,7 @@ class Registry(Generic[T]):
     """Classes by name, all of one kind.
 
     A name may be `MODULE:NAME`: the module is imported first, so that whatever it registers is known. A run that is
-    resumed or opened elsewhere finds its network by such a name alone.
+    resumed or opened elsewhere finds its parts by such a name alone.
     """
 
     def __init__(self, field: str, kind: T, *, besides: tuple[str, ...] = ()):
@@ -69,8 +71,8 @@ class Registry(Generic[T]):
             self._load(name, module)
         if short not in self._classes:
             near = difflib.get_close_matches(short, self.names, n=2)
-            hint = f"; did you mean {' or '.join(near)}?" if near else "."
-            raise ValueError(f"{self.field} must be one of {', '.join(self.names)}, but it is {name!r}{hint}")
+            sentence = MUST_BE[:-1] + (f"; did you mean {' or '.join(near)}?" if near else ".")
+            raise FieldError(self.field, f"one of {', '.join(self.names)}", repr(name), sentence)
         return self._classes[short]
 
     def _load(self, name: str, module: str) -> None:
@@ -78,9 +80,8 @@ class Registry(Generic[T]):
             importlib.import_module(module)
         except Exception as error:  # whatever a module may raise as it is run
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise ValueError(
-                f"{self.field} must name a module that can be imported, but it is {name!r}; {reason}."
-            ) from error
+            rule = "name a module that can be imported"
+            raise FieldError(self.field, rule, f"{name!r}; {reason}", MUST) from error
 
 
 def _place(cls: type) -> tuple[str, str]:
