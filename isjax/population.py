@@ -13,7 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from isjax.errors import MUST, FieldError
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Hyper
-from isjax.learner.learner import Evaluation, Learner, LearnerState, check_key
+from isjax.learner.keys import check_key
+from isjax.learner.learner import Evaluation, Learner, LearnerState
 from isjax.types import Device, Key, Metrics
 
 LEARNER, ENV = "learner", "env"

@@ -1,5 +1,6 @@
-"""JAX's generator Threefry with its loop over rounds unrolled: the same random numbers from fewer kernels.
+"""Keys: a check of those that a learner is given, and their generator Threefry with its loop over rounds unrolled.
 
+Unrolled, it draws the same random numbers from fewer kernels.
 On a CPU, JAX's own hash is a loop of five rounds. An update hashes many times, for a few numbers each, and these loops
 were a quarter of its compilation and a tenth of its run time. Unrolled, every hash is one kernel, as JAX's own is on
 accelerators. From jax 0.11 on JAX's own is used everywhere: its compiler for CPUs does not end on an unrolled hash
@@ -21,6 +22,18 @@ ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 COMPILES = jax.__version_info__ < (0, 11)
 """Whether JAX's compiler for CPUs can compile unrolled hashes: that of 0.10.2 can, that of 0.11.2 cannot."""
+
+
+def check_key(key: Key) -> None:
+    """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
+    if key.ndim:
+        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
+    if "rbg" in str(jax.random.key_impl(key)):
+        raise ValueError(
+            "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."
+        )
 
 
 def unrolled_threefry(key: Key) -> Key:

@@ -15,7 +15,7 @@ from isjax.learner.agent import Agent
 from isjax.learner.algorithms import Algorithm
 from isjax.learner.config import Config, Hyper
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
-from isjax.learner.keys import unrolled_threefry
+from isjax.learner.keys import check_key, unrolled_threefry
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
 from isjax.learner.randomness import Domain, stream
@@ -287,18 +287,6 @@ def _learned(state: LearnerState) -> Tree:
 def _frozen_here(state: LearnerState) -> LearnerState:
     """A state without its key, which never changes, and its rings, which are written one slot at a time."""
     return dataclasses.replace(state, key=None, lagging=None, replay=None)
-
-
-def check_key(key: Key) -> None:
-    """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
-    if key.ndim:
-        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
-    if "rbg" in str(jax.random.key_impl(key)):
-        raise ValueError(
-            "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."
-        )
 
 
 def _all_finite(tree: Tree) -> jax.Array:

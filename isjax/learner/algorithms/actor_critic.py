@@ -24,7 +24,6 @@ class Impala(Algorithm):
         self.uses = ("correction", "lambda_", *_BOUNDS.get(config.correction, ()), *COSTS, *REPLAY)
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """V-trace's."""
         return _actor_critic(batch.terms, hyper, correction=self.config.correction)
 
 
@@ -35,7 +34,6 @@ class AdvantageActorCritic(Algorithm):
     uses = ("lambda_", *COSTS, *REPLAY)
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """That of all ratios being 1."""
         return _actor_critic(batch.terms, hyper, correction="none")
 
 
@@ -46,7 +44,6 @@ class Reinforce(Algorithm):
     uses = ("clip_pg_rho", *COSTS, *REPLAY)
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """That of λ = 1."""
         return _actor_critic(batch.terms, dataclasses.replace(hyper, lambda_=1.0), correction="one-step")
 
 
@@ -57,7 +54,6 @@ class PolicyGradientOfProducts(Algorithm):
     uses = ("products", "clip_pg_rho", *TARGETS, *COSTS, *REPLAY)
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """Every time step's gradient times the product of the ratios up to it."""
         terms = batch.terms
         advantage_tm1, target_tm1 = jax.lax.stop_gradient(corrected_advantage(terms, hyper))
         policy = losses.product_of_ratios_loss(

@@ -97,7 +97,6 @@ class Algorithm:
 
     def init(self, params: Tree, hyper: Hyper) -> Tree:
         """What the algorithm keeps from update to update, at the start: any tree of arrays, as a target network."""
-        del params, hyper
         return ()
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
@@ -106,7 +105,6 @@ class Algorithm:
 
     def after(self, state: Tree, params: Tree, view: View, hyper: Hyper) -> tuple[Tree, Metrics]:
         """`(state, metrics)`: what the algorithm keeps of `state` after the gradient steps that led to `params`."""
-        del params, view, hyper
         return state, {}
 
 
@@ -118,7 +116,6 @@ class OwnObjective(Algorithm):
         self.objective = objective
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """What the function says."""
         return self.objective(batch.terms, hyper)
 
 

@@ -25,7 +25,6 @@ class _Proximal(Algorithm):
     uses = USES
 
     def prepare(self, terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
-        """V-trace's advantages and targets."""
         return corrected_advantage(terms, hyper)
 
     def policy_loss(self, batch: Batch, hyper: Hyper) -> jax.Array:
@@ -33,7 +32,6 @@ class _Proximal(Algorithm):
         raise NotImplementedError
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """With the critic's and the entropy's."""
         return with_critic(self.policy_loss(batch, hyper), batch.terms, batch.prepared.target_tm1, hyper)
 
 
@@ -42,8 +40,6 @@ class P3O(_Proximal):
     """Clipping and KL penalty set by the effective sample size (Fakoor et al. 2020)."""
 
     def policy_loss(self, batch: Batch, hyper: Hyper) -> jax.Array:
-        """See `losses.p3o_loss`."""
-        del hyper
         return losses.p3o_loss(batch.terms.log_pi_tm1, batch.terms.log_mu_tm1, batch.prepared.advantage_tm1)
 
 
@@ -55,7 +51,6 @@ class PPO(_Proximal):
     defaults = SEVERAL_PASSES
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """See `losses.ppo_loss`."""
         terms, prepared = batch.terms, batch.prepared
         return losses.ppo_loss(
             terms.log_pi_tm1,
@@ -73,7 +68,6 @@ class PPO(_Proximal):
 
     def clipped_around(self, batch: Batch) -> Series | None:
         """Log-probabilities under the policy that ratios are clipped around; `None` for the one that acted."""
-        del batch
         return None
 
 
@@ -88,20 +82,15 @@ class PenalizedPPO(_Proximal):
     defaults = SEVERAL_PASSES
 
     def init(self, params: Tree, hyper: Hyper) -> Tree:
-        """The first β."""
-        del params
         return jnp.asarray(hyper.kl_cost)
 
     def policy_loss(self, batch: Batch, hyper: Hyper) -> jax.Array:
-        """See `losses.kl_penalty_loss`."""
-        del hyper
         terms, prepared = batch.terms, batch.prepared
         return losses.kl_penalty_loss(
             terms.log_pi_tm1, terms.log_mu_tm1, prepared.advantage_tm1, prepared.kl_tm1, beta=batch.state
         )
 
     def after(self, state: Tree, params: Tree, view: View, hyper: Hyper) -> tuple[Tree, Metrics]:
-        """The next update's β, from the KL that this one came to."""
         kl = jnp.mean(view(params).prepared.kl_tm1)
         return losses.adapt_beta(state, kl, hyper.max_kl), {"kl/update": kl, "kl/cost": state}
 
@@ -111,7 +100,6 @@ class DecoupledPPO(PPO):
     """PPO whose clip is around the parameters before the update, not around those that acted (Hilton et al. 2022)."""
 
     def clipped_around(self, batch: Batch) -> Series | None:
-        """The old policy."""
         return batch.prepared.old_log_pi_tm1
 
 
@@ -123,7 +111,6 @@ class AWR(_Proximal):
     defaults: ClassVar = dict(normalize_advantages=True)
 
     def policy_loss(self, batch: Batch, hyper: Hyper) -> jax.Array:
-        """See `losses.awr_loss`."""
         return losses.awr_loss(
             batch.terms.log_pi_tm1,
             batch.prepared.advantage_tm1,

@@ -27,12 +27,9 @@ class TRPO(Algorithm):
             raise FieldError("towers", rule, config.towers)
 
     def prepare(self, terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
-        """V-trace's advantages and targets."""
         return corrected_advantage(terms, hyper)
 
     def before(self, params: Tree, view: View, hyper: Hyper) -> tuple[Tree, Metrics]:
-        """The policy's step, on everything that the update learns from."""
-
         def surrogate(params: Tree) -> jax.Array:
             batch = view(params)
             return -losses.surrogate_loss(batch.terms.log_pi_tm1, batch.terms.log_mu_tm1, batch.prepared.advantage_tm1)
@@ -49,7 +46,6 @@ class TRPO(Algorithm):
         }
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """The critic's alone: the policy has taken its step."""
         value = losses.value_loss(batch.terms.v_tm1, batch.prepared.target_tm1)
         metrics = {"loss/value": value, "loss/entropy": jnp.mean(batch.terms.entropy_tm1)}
         return value, jax.lax.stop_gradient(metrics | ratios(batch.terms, hyper))
