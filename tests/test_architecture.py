@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "compat": GROUND | {"ops"},
     "environments": GROUND | {"registry"},
     "networks": GROUND | {"registry"},
-    "learner": GROUND | {"environments", "losses", "networks", "ops"},
+    "learner": GROUND | {"environments", "losses", "networks", "ops", "registry"},
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
     "report": GROUND | {"learner", "ops", "run", "stats"},
