@@ -1,18 +1,21 @@
 """The command line from outside: what it says, and the code it ends with."""
 
+import importlib
+import importlib.metadata
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from isjax import __version__
-from isjax.cli import main
+from isjax.cli import COMMANDS, main
 from isjax.commands.flags import in_flags, peek
 from isjax.commands.train import HostFlags, HyperFlags, RunFlags, TrainFlags
 from isjax.errors import FieldError
@@ -281,3 +284,21 @@ def test_words_of_other_errors_are_left_alone():
         "out of memory",
     ):
         assert in_flags(ValueError(said), TrainFlags) == said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_of_the_list_has_a_main_and_a_line_of_help(name, capsys):
+    assert callable(importlib.import_module(COMMANDS[name].module).main)
+    assert main(["--help"]) == 0
+    assert f"  {name:<9} {COMMANDS[name].help}\n" in capsys.readouterr().out
+
+
+def test_a_command_of_another_package_is_found_by_its_entry_point(monkeypatch, capsys):
+    entry = importlib.metadata.EntryPoint("hello", "somewhere_else", "isjax.commands")
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry] if group == entry.group else [])
+    monkeypatch.setitem(sys.modules, "somewhere_else", types.SimpleNamespace(main=lambda argv: len(argv)))
+    assert main(["hello", "a", "b"]) == 2
+    main(["--help"])
+    assert "  hello     from somewhere_else\n" in capsys.readouterr().out
+    assert main(["helo"]) == 2
+    assert "did you mean hello?" in capsys.readouterr().err

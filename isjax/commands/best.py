@@ -57,7 +57,7 @@ def best(flags: BestFlags) -> None:
     seed = jax.random.key(flags.seed)
     fresh: dict[str, Any] = {"episodes": flags.episodes, "seed": flags.seed}
     fresh |= _evaluated(trained.plan, picked.state, flags.episodes, stream(seed, Domain.FRESH_EVALUATION))
-    chosen = trained.tally.last_scores[picked.learner]
+    chosen = trained.results.last_scores[picked.learner]
     fresh["chosen_by"] = float(chosen) if np.isfinite(chosen) else None
     out = Path(flags.out) if flags.out else Path(flags.run) / "best"
     run = {"run": str(folder), "learner": picked.learner, "update": picked.update, "evaluation": fresh}

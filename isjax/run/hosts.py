@@ -1,7 +1,7 @@
 """Several hosts at one run: who is there, who has fallen silent, and what all of them agree on.
 
 The processes find each other through `jax.distributed`, and share the run's folder. Where no learner is spread over
-hosts they never wait for each other while they train: each has parts of its own, and the folder tells who has ended.
+hosts they never wait for each other while they train: each has groups of its own, and the folder tells who has ended.
 """
 
 import contextlib
@@ -93,7 +93,7 @@ def here(*, together: bool) -> Hosts:
     return Hosts(jax.process_index(), jax.process_count(), together, launch)
 
 
-class Watch:
+class Heartbeat:
     """Signs of life in the run's folder, of this host and of the others.
 
     Args:

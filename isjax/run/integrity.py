@@ -18,7 +18,7 @@ from isjax.run.files import (
     optional,
     read_json,
 )
-from isjax.run.parts import Folder, Grouping, Part, known_rounds
+from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
 from isjax.run.plan import (
     CHECKPOINTS,
     CONFIG,
@@ -32,7 +32,7 @@ from isjax.run.plan import (
     SWEEP,
     Plan,
 )
-from isjax.run.table import check_merged, check_rows, has_parts
+from isjax.run.table import check_merged, check_rows, has_groups
 
 _SECONDS = dict.fromkeys(("compile_s", "train_s", "wall_s"), is_number)
 _INTERVAL = optional(lambda x: list_of(is_number)(x) and len(x) == 2)
@@ -121,46 +121,46 @@ def check_places(folder: Path) -> None:
             raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")
 
 
-def check_part(plan: Plan, folder: Folder, part: Part, update: int) -> None:
-    """Raises `Damaged` unless the table has all rows of a part up to an update; every value is read."""
-    if update == part.start:
+def check_group(plan: Plan, folder: Folder, group: LearnerGroup, update: int) -> None:
+    """Raises `Damaged` unless the table has all rows of a group up to an update; every value is read."""
+    if update == group.start:
         return
-    if not has_parts(folder.path) and is_there(folder.path / METRICS):
-        return  # the files of all parts have become one, which is compared with all parts at the end
-    check_rows(folder.metrics(part), part, update, plan.chunk, _again(part))
+    if not has_groups(folder.path) and is_there(folder.path / METRICS):
+        return  # the files of all groups have become one, which is compared with all groups at the end
+    check_rows(folder.metrics(group), group, update, plan.chunk, _again(group))
 
 
-def check_table(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, *, is_complete: bool) -> None:
-    """Raises `Damaged` unless the table has the rows that parts have come to, without gaps.
+def check_table(plan: Plan, stages: Sequence[Sequence[LearnerGroup]], folder: Folder, *, is_complete: bool) -> None:
+    """Raises `Damaged` unless the table has the rows that groups have come to, without gaps.
 
     Args:
       plan: of the run.
-      rounds: its parts, as far as it has come.
+      stages: its groups, as far as it has come.
       folder: where they are.
       is_complete: whether all of them have ended.
     """
-    if not has_parts(folder.path):
+    if not has_groups(folder.path):
         if is_complete:
-            check_merged(folder.path / METRICS, rounds, plan.chunk)
+            check_merged(folder.path / METRICS, stages, plan.chunk)
         return
-    for parts in rounds:
-        for part in parts:
-            update = part.stop if folder.ended([part]) else None
-            check_rows(folder.metrics(part), part, update, plan.chunk, _again(part), ["update", "learner"])
+    for groups in stages:
+        for group in groups:
+            update = group.stop if folder.ended([group]) else None
+            check_rows(folder.metrics(group), group, update, plan.chunk, _again(group), ["update", "learner"])
 
 
-def _again(part: Part) -> str:
-    where = f"{CHECKPOINTS}/{part.name} and {OUTCOMES}/{part.name}.npz"
+def _again(group: LearnerGroup) -> str:
+    where = f"{CHECKPOINTS}/{group.name} and {OUTCOMES}/{group.name}.npz"
     return f"To train its learners again, remove {where}."
 
 
 def check_run(folder: Path) -> None:
-    """Raises `Damaged` unless the table of a run, finished or not, is what its parts say."""
+    """Raises `Damaged` unless the table of a run, finished or not, is what its groups say."""
     _, plan, grouping = read_settings(folder)
     at = Folder(folder)
-    rounds = known_rounds(plan, grouping, at)
-    has_ended = at.ended(rounds[-1]) and rounds[-1][0].stop == plan.config.updates
-    check_table(plan, rounds, at, is_complete=has_ended)
+    stages = known_stages(plan, grouping, at)
+    has_ended = at.ended(stages[-1]) and stages[-1][0].stop == plan.config.updates
+    check_table(plan, stages, at, is_complete=has_ended)
 
 
 def is_finished(folder: Path) -> bool:
@@ -173,9 +173,9 @@ def is_finished(folder: Path) -> bool:
     try:
         _, plan, grouping = read_settings(folder)
         at = Folder(folder)
-        known = known_rounds(plan, grouping, at)
-        for parts in known:
-            at.outcomes([part for part in parts if at.ended([part])], plan)
+        known = known_stages(plan, grouping, at)
+        for groups in known:
+            at.outcomes([group for group in groups if at.ended([group])], plan)
         check_table(plan, known, at, is_complete=True)
     except Damaged:
         return False

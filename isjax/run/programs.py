@@ -1,4 +1,4 @@
-"""The compiled programs of a part, and how many learners the devices have memory for."""
+"""The compiled programs of a group, and how many learners the devices have memory for."""
 
 import os
 import time

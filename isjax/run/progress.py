@@ -16,7 +16,7 @@ PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line is written about so often."""
 
 
-class Glance(Protocol):
+class ProgressReporter(Protocol):
     """Shows how far a run is."""
 
     def note(self, text: str) -> None:
@@ -100,7 +100,7 @@ class Bar:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, update: int, updates: int) -> None:
-        """Draws the bar, or begins it again for the next part."""
+        """Draws the bar, or begins it again for the next group."""
         if self._task is None:
             self._task = self._progress.add_task("", total=updates, completed=update)
             self._progress.start()
@@ -117,7 +117,7 @@ class Bar:
         self._progress.stop()
 
 
-def glance(quiet: bool) -> Glance:
+def progress_reporter(quiet: bool) -> ProgressReporter:
     """A bar on a terminal, lines elsewhere, or nothing; on stderr."""
     if quiet:
         return Silent()

@@ -11,11 +11,11 @@ from isjax.learner import LearnerState, make_learner
 from isjax.population import best_learner
 from isjax.run.checkpoints import layout, read_newest, unpack
 from isjax.run.files import Damaged
+from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
 from isjax.run.integrity import read_settings
-from isjax.run.parts import Folder, Grouping, Part, known_rounds
 from isjax.run.plan import CONFIG, Plan, training_key
+from isjax.run.results import LearnerResults, read_results
 from isjax.run.store import holds_run
-from isjax.run.tally import Tally, tally_of
 
 
 class Picked(NamedTuple):
@@ -35,7 +35,7 @@ class Trained(NamedTuple):
     plan: Plan
     saved: dict[str, Any]
     """What `config.json` holds."""
-    tally: Tally
+    results: LearnerResults
 
     def pick(self, index: int | None = None) -> Picked:
         """One learner: that of the index, or the one with the best evaluation among those that reached the end.
@@ -45,25 +45,25 @@ class Trained(NamedTuple):
         """
         learners = self.plan.learners
         if index is None:
-            if not np.isfinite(self.tally.scores).any():
+            if not np.isfinite(self.results.scores).any():
                 raise FieldError(
                     "learner",
                     f"from 0 to {learners - 1}",
                     "best",
                     "{field} must be {rule}: nobody has a final evaluation.",
                 )
-            index = best_learner(self.tally.scores, self.tally.alive)
+            index = best_learner(self.results.scores, self.results.alive)
         if not 0 <= index < learners:
             raise FieldError("learner", f"from 0 to {learners - 1}", index)
         folder = Folder(self.folder)
-        for parts in reversed(known_rounds(self.plan, Grouping.from_json(self.saved), folder)):
-            for part in parts:
-                if index in part.learners and folder.checkpoints(part).exists():
-                    return self._read(folder.checkpoints(part), index, part)
+        for groups in reversed(known_stages(self.plan, Grouping.from_json(self.saved), folder)):
+            for group in groups:
+                if index in group.learners and folder.checkpoints(group).exists():
+                    return self._read(folder.checkpoints(group), index, group)
         raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
 
-    def _read(self, path: Path, index: int, part: Part) -> Picked:
-        found = read_newest(path, part.learners, self.plan.digest)
+    def _read(self, path: Path, index: int, group: LearnerGroup) -> Picked:
+        found = read_newest(path, group.learners, self.plan.digest)
         if found is None:
             raise ValueError(f"{self.folder} has no checkpoint of learner {index} yet.")
         if found.damaged:
@@ -71,10 +71,10 @@ class Trained(NamedTuple):
                 f"{path / str(found.damaged[0])} is damaged, and the one before is of update {found.update}. "
                 "isjax train --resume goes on from there."
             )
-        ended = Folder(self.folder).ended([part])
-        if ended and found.update != part.stop:
-            raise Damaged(f"{path} has lost its last checkpoint, at update {part.stop}.")
-        row = int(np.searchsorted(part.learners, index))
+        ended = Folder(self.folder).ended([group])
+        if ended and found.update != group.stop:
+            raise Damaged(f"{path} has lost its last checkpoint, at update {group.stop}.")
+        row = int(np.searchsorted(group.learners, index))
         like = jax.eval_shape(jax.vmap(make_learner(self.plan.config).init), training_key(self.plan)[None])
         if found.progress["layout"] != layout(like):
             raise Damaged(f"{path} was written by another version of isjax: its arrays differ.")
@@ -92,5 +92,5 @@ def open_run(folder: Path) -> Trained:
     if not holds_run(folder):
         raise ValueError(f"{folder} must be the folder of a run, but it holds no {CONFIG}.")
     saved, plan, grouping = read_settings(folder)
-    rounds = known_rounds(plan, grouping, Folder(folder))
-    return Trained(folder, plan, saved, tally_of(plan, rounds, Folder(folder)))
+    stages = known_stages(plan, grouping, Folder(folder))
+    return Trained(folder, plan, saved, read_results(plan, stages, Folder(folder)))

@@ -24,11 +24,11 @@ class Sink(Protocol):
 
 
 class TensorBoard:
-    """Event files in `folder/tensorboard`, in a folder for each part where there are several."""
+    """Event files in `folder/tensorboard`, in a folder for each group where there are several."""
 
-    def __init__(self, folder: Path, env_steps: int, part: str) -> None:
+    def __init__(self, folder: Path, env_steps: int, group: str) -> None:
         package = _package("tensorboardX", extra="tensorboard")
-        self._writer = package.SummaryWriter(str(folder / "tensorboard" / part), purge_step=env_steps + 1)
+        self._writer = package.SummaryWriter(str(folder / "tensorboard" / group), purge_step=env_steps + 1)
 
     def write(self, env_steps: int, scalars: dict[str, float]) -> None:
         """One event a scalar."""
@@ -41,11 +41,11 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases, the same one when the run is resumed; one for each part where there are several."""
+    """A run of Weights & Biases, the same one when the run is resumed; one for each group where there are several."""
 
-    def __init__(self, folder: Path, settings: dict[str, Any], part: str, *, quiet: bool) -> None:
+    def __init__(self, folder: Path, settings: dict[str, Any], group: str, *, quiet: bool) -> None:
         package = _package("wandb", extra="wandb")
-        own = "-".join(x for x in (settings["id"], part) if x)
+        own = "-".join(x for x in (settings["id"], group) if x)
         where = {"project": "isjax", "id": own, "name": f"{folder.name}-{own}", "dir": str(folder), "resume": "allow"}
         self._run = package.init(**where, config=settings, settings={"silent": True} if quiet else None)
 
@@ -65,13 +65,13 @@ def check_sink(name: str) -> None:
 
 
 def make_sink(
-    name: str, folder: Path, settings: dict[str, Any], env_steps: int, part: str = "", *, quiet: bool = False
+    name: str, folder: Path, settings: dict[str, Any], env_steps: int, group: str = "", *, quiet: bool = False
 ) -> Sink | None:
     """The sink of that name, going on after `env_steps`; `None` for "none". If `quiet`, it says nothing either."""
     if name == "tensorboard":
-        return TensorBoard(folder, env_steps, part)
+        return TensorBoard(folder, env_steps, group)
     if name == "wandb":
-        return WeightsAndBiases(folder, settings, part, quiet=quiet)
+        return WeightsAndBiases(folder, settings, group, quiet=quiet)
     return None
 
 

@@ -1,7 +1,7 @@
 """The table of metrics: a row a learner and chunk, in Parquet.
 
-While a run goes on, each of its parts keeps rows in files, each complete once it has its name:
-`metrics/<part>/<last update>.parquet`. A checkpoint is written after the file that ends at its update, so that rows
+While a run goes on, each of its groups keeps rows in files, each complete once it has its name:
+`metrics/<group>/<last update>.parquet`. A checkpoint is written after the file that ends at its update, so that rows
 up to any checkpoint are on disk. When the run ends, the files become the one `metrics.parquet`.
 """
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
-from isjax.run.parts import Part
+from isjax.run.groups import LearnerGroup
 from isjax.run.plan import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
 
 _CHECKSUMS = b"checksums"
@@ -29,7 +29,7 @@ ROWS_IN_MEMORY = 2**18
 
 
 class Table:
-    """Appends the rows of a part; at any moment, what `flush` wrote survives the process."""
+    """Appends the rows of a group; at any moment, what `flush` wrote survives the process."""
 
     def __init__(self, folder: Path, learners: np.ndarray) -> None:
         self._folder, self._learners = folder, learners
@@ -58,21 +58,21 @@ class Table:
                 file.unlink()
 
 
-def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: bool) -> None:
+def merge(folder: Path, stages: Sequence[Sequence[tuple[Path, int]]], *, keep: bool) -> None:
     """Writes `metrics.parquet`: rows by update, then by learner.
 
     Args:
       folder: of the run.
-      rounds: for each round, the folder and the number of learners of each part.
-      keep: whether the files of the parts stay.
+      stages: for each stage, the folder and the number of learners of each group.
+      keep: whether the files of the groups stay.
     """
-    files = [file for parts in rounds for path, _ in parts for file in _files(path)]
+    files = [file for groups in stages for path, _ in groups for file in _files(path)]
     done = folder / f".{ROWS_FOLDER}.done"
     if files:
         # What another version of isjax began may have fewer columns, and narrower ones.
         schema = pa.unify_schemas([_schema(file) for file in files], promote_options="permissive").remove_metadata()
         with replacing(folder / METRICS) as file, _writer(file, schema) as writer:
-            for table in _joined(itertools.chain.from_iterable(_side_by_side(parts, schema) for parts in rounds)):
+            for table in _joined(itertools.chain.from_iterable(_side_by_side(groups, schema) for groups in stages)):
                 writer.write_table(table)
     if not keep and (folder / ROWS_FOLDER).exists():
         # All at once: whoever is killed here must not leave some of them to be merged, or read, again.
@@ -82,45 +82,45 @@ def merge(folder: Path, rounds: Sequence[Sequence[tuple[Path, int]]], *, keep: b
 
 
 def check_rows(
-    folder: Path, part: Part, update: int | None, chunk: int, advice: str, columns: Sequence[str] | None = None
+    folder: Path, group: LearnerGroup, update: int | None, chunk: int, advice: str, columns: Sequence[str] | None = None
 ) -> None:
-    """Raises `Damaged` unless the files of a part hold the rows that they must hold, no more and no fewer.
+    """Raises `Damaged` unless the files of a group hold the rows that they must hold, no more and no fewer.
 
     Args:
-      folder: of the part's files.
-      part: whose rows.
+      folder: of the group's files.
+      group: whose rows.
       update: up to which there must be rows; up to the last file if left out.
       chunk: updates between rows.
       advice: what to do if there are not.
       columns: those to read; all if left out, so that every value is compared with the checksum of its page.
     """
-    at = part.start
+    at = group.start
     for file in _files(folder):
         end = int(file.stem)
         if update is not None and end > update:
             break
-        _compare(_read(file, columns, advice), [part.learners], _ends(at, end, chunk), file, advice)
+        _compare(_read(file, columns, advice), [group.learners], _ends(at, end, chunk), file, advice)
         at = end
     if update is not None and at < update:
         raise Damaged(f"{folder} lacks the rows after update {at}, up to {update}. {advice}")
 
 
-def check_merged(path: Path, rounds: Sequence[Sequence[Part]], chunk: int) -> None:
-    """Raises `Damaged` unless the one file holds the rows of all parts, which have ended."""
+def check_merged(path: Path, stages: Sequence[Sequence[LearnerGroup]], chunk: int) -> None:
+    """Raises `Damaged` unless the one file holds the rows of all groups, which have ended."""
     advice = f"To train its learners again, remove it, {CHECKPOINTS} and {OUTCOMES}."
     table = _read(path, ["update", "learner"], advice)
     first = 0
-    for parts in rounds:
-        ends = _ends(parts[0].start, parts[0].stop, chunk)
-        count = len(ends) * sum(len(part.learners) for part in parts)
-        _compare(table.slice(first, count), [part.learners for part in parts], ends, path, advice)
+    for groups in stages:
+        ends = _ends(groups[0].start, groups[0].stop, chunk)
+        count = len(ends) * sum(len(group.learners) for group in groups)
+        _compare(table.slice(first, count), [group.learners for group in groups], ends, path, advice)
         first += count
     if len(table) != first:
         raise Damaged(f"{path} holds {len(table):,} rows, but the run has {first:,}. {advice}")
 
 
-def has_parts(folder: Path) -> bool:
-    """Whether the rows of a run are still in the files of its parts."""
+def has_groups(folder: Path) -> bool:
+    """Whether the rows of a run are still in the files of its groups."""
     return is_there(folder / ROWS_FOLDER)
 
 
@@ -202,9 +202,9 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(file, schema, write_page_checksum=True)
 
 
-def _side_by_side(parts: Sequence[tuple[Path, int]], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The rows of parts that train at the same time, chunk by chunk."""
-    for chunks in itertools.zip_longest(*(_chunks(path, learners, schema) for path, learners in parts)):
+def _side_by_side(groups: Sequence[tuple[Path, int]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of groups that train at the same time, chunk by chunk."""
+    for chunks in itertools.zip_longest(*(_chunks(path, learners, schema) for path, learners in groups)):
         yield pa.concat_tables([chunk for chunk in chunks if chunk is not None])
 
 
@@ -252,7 +252,7 @@ def _column(x: np.ndarray) -> pa.Array:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files of a part, in order."""
+    """The files of a group, in order."""
     return sorted(file for file in path.glob("*.parquet") if re.fullmatch("[0-9]{12}", file.stem))
 
 
@@ -267,7 +267,7 @@ def read_metrics(folder: Path, columns: Sequence[str] | None = None, updates: np
     Raises:
       ValueError: there are no rows yet, or a file is damaged.
     """
-    files = [file for part in sorted((folder / ROWS_FOLDER).glob("*")) for file in _files(part)]
+    files = [file for group in sorted((folder / ROWS_FOLDER).glob("*")) for file in _files(group)]
     files = files or [folder / METRICS]
     if not is_there(files[0]):
         raise ValueError(f"{folder} has no rows yet: {METRICS} is missing.")

@@ -1,4 +1,4 @@
-"""A run in its folder: its parts one after the other, on this host and others, and what they come to."""
+"""A run in its folder: its groups one after the other, on this host and others, and what they come to."""
 
 import dataclasses
 import datetime
@@ -19,9 +19,10 @@ from isjax.learner.uses import check_settings
 from isjax.population import make_population
 from isjax.run.checkpoints import Rows, read_newest
 from isjax.run.files import Damaged, is_there, read_json, sealed, write_json
-from isjax.run.hosts import HostLost, Hosts, Watch, here
+from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages, stages
+from isjax.run.hosts import Heartbeat, HostLost, Hosts, here
 from isjax.run.integrity import (
-    check_part,
+    check_group,
     check_places,
     check_table,
     read_settings,
@@ -29,7 +30,6 @@ from isjax.run.integrity import (
 )
 from isjax.run.memory import check_memory
 from isjax.run.options import Options, used_devices
-from isjax.run.parts import Folder, Grouping, Part, known_rounds, rounds
 from isjax.run.plan import (
     CONFIG,
     SUMMARY,
@@ -37,14 +37,14 @@ from isjax.run.plan import (
     bootstrap_key,
 )
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
-from isjax.run.progress import Glance, glance
+from isjax.run.progress import ProgressReporter, progress_reporter
+from isjax.run.results import read_results
 from isjax.run.scores import final_return, no_return
 from isjax.run.sinks import Sink, check_sink, make_sink
 from isjax.run.store import check_folder, claim, device_name, holds_run, locked, tidy, versions
 from isjax.run.summary import summarize
 from isjax.run.table import merge
-from isjax.run.tally import tally_of
-from isjax.run.training import Around, Training
+from isjax.run.training import RunContext, Training
 from isjax.signals import stopping
 from isjax.types import Device
 
@@ -86,12 +86,16 @@ class Run:
         check_memory(plan, self._devices[0])
         self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
         self.folder = folder = folder or _new_folder(plan, self._hosts)
-        self._parts = Folder(folder)
-        self._glance: Glance = glance(self.options.quiet or not self._hosts.leads)
-        self._watch = Watch(folder, self._hosts, self.options.host_timeout)
+        self._files = Folder(folder)
+        self._progress: ProgressReporter = progress_reporter(self.options.quiet or not self._hosts.leads)
+        self._heartbeat = Heartbeat(folder, self._hosts, self.options.host_timeout)
         self._programs: dict[int, Programs] = {}
         self._training: Training | None = None
-        self._compile_s = self._in_parts_s = 0.0
+        self._compile_s = self._in_groups_s = 0.0
+        self._began = time.monotonic()
+        self._asked: Callable[[], bool] = lambda: False
+        self._saved: dict[str, Any] = {}
+        self._grouped = Grouping()
 
     def train(self) -> dict[str, Any]:
         """Trains to the end, or until it is told to stop; returns what `summary.json` holds.
@@ -105,18 +109,18 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (
             locked(self.folder, self._hosts.index),
-            self._watch.alive(),
-            stopping(self._glance.note) as self._asked,
+            self._heartbeat.alive(),
+            stopping(self._progress.note) as self._asked,
         ):
             if self._hosts.count == 1:  # another host may be writing
                 tidy(self.folder)
             self._settle()
             try:
-                finished = self._train_rounds()
+                finished = self._train_stages()
             finally:
-                self._glance.stop()
+                self._progress.stop()
             summary = self._end(finished)
-            self._watch.end(finished=finished)
+            self._heartbeat.end(finished=finished)
             return summary
 
     def _settle(self) -> None:
@@ -124,7 +128,7 @@ class Run:
         path = self.folder / CONFIG
         if self._hosts.leads and not is_there(path):
             write_json(path, self._settings(self._grouping()))
-        if not self._watch.wait(lambda: is_there(path), self._asked):
+        if not self._heartbeat.wait(lambda: is_there(path), self._asked):
             raise KeyboardInterrupt
         self._saved, _, self._grouped = read_settings(self.folder)
         _check_same(self.plan, self._saved, self.folder)
@@ -140,7 +144,7 @@ class Run:
         }
 
     def _grouping(self) -> Grouping:
-        """As many learners in a part as the devices have memory for, going by the compiled programs."""
+        """As many learners in a group as the devices have memory for, going by the compiled programs."""
         hosts = 1 if self._hosts.together else self._hosts.count
         if self.options.learners_per_group:
             return Grouping(hosts, self.options.learners_per_group)
@@ -149,108 +153,108 @@ class Run:
         if fits is None or fits >= share:
             return Grouping(hosts)
         self._programs.clear()
-        self._glance.note(f"There is memory for {fits:,} learners at once: they train in groups.")
+        self._progress.note(f"There is memory for {fits:,} learners at once: they train in groups.")
         return Grouping(hosts, fits)
 
     def _compiled(self, learners: int) -> Programs:
         """The programs for so many learners, compiled where they were not yet."""
         if learners not in self._programs:
-            self._glance.note(f"{learners:,} learners on {device_name(self._devices)}: compiling …")
+            self._progress.note(f"{learners:,} learners on {device_name(self._devices)}: compiling …")
             programs = compile_programs(self.plan, learners, self._devices, self.options.devices_per_learner)
             self._programs[learners] = programs
             self._compile_s += programs.compile_s
         return self._programs[learners]
 
-    def _train_rounds(self) -> bool:
+    def _train_stages(self) -> bool:
         """Whether it came to the end."""
-        before: list[Part] = []
-        for parts in rounds(self.plan, self._grouped, self._parts):
-            for part in self._own(parts):
-                if not self._has_ended(part) and not self._train_part(part, parts, before):
+        before: list[LearnerGroup] = []
+        for groups in stages(self.plan, self._grouped, self._files):
+            for group in self._own(groups):
+                if not self._has_ended(group) and not self._train_group(group, groups, before):
                     return False
-            if not self._watch.wait(lambda parts=parts: self._parts.ended(parts), self._asked):
+            if not self._heartbeat.wait(lambda groups=groups: self._files.ended(groups), self._asked):
                 return False
-            before = parts
+            before = groups
         return True
 
-    def _has_ended(self, part: Part) -> bool:
+    def _has_ended(self, group: LearnerGroup) -> bool:
         """Whether there is nothing left to do, and what it came to can be read."""
-        if self._hosts.writes and self._parts.drop_damaged_outcome(part, self.plan):
-            self._glance.note(f"{self._parts.outcome(part)} was damaged: the last evaluation is made again.")
-        if not self._parts.ended([part]):
+        if self._hosts.writes and self._files.drop_damaged_outcome(group, self.plan):
+            self._progress.note(f"{self._files.outcome(group)} was damaged: the last evaluation is made again.")
+        if not self._files.ended([group]):
             return False
-        check_part(self.plan, self._parts, part, part.stop)
+        check_group(self.plan, self._files, group, group.stop)
         return True
 
-    def _own(self, parts: Sequence[Part]) -> list[Part]:
+    def _own(self, groups: Sequence[LearnerGroup]) -> list[LearnerGroup]:
         """Those of this host; learners that are spread over hosts are everybody's."""
-        return [x for i, x in enumerate(parts) if self._hosts.together or i % self._hosts.count == self._hosts.index]
+        return [x for i, x in enumerate(groups) if self._hosts.together or i % self._hosts.count == self._hosts.index]
 
-    def _train_part(self, part: Part, parts: Sequence[Part], before: Sequence[Part]) -> bool:
-        """Whether it came to its end; parts of one round run the same programs."""
-        programs = self._compiled(max(len(each.learners) for each in parts))
-        if len(parts) > 1:
-            first, last = part.learners[0], part.learners[-1]
-            self._glance.note(f"Learners {first:,} to {last:,} of {self.plan.learners:,}, to update {part.stop:,}:")
-        around = Around(
+    def _train_group(self, group: LearnerGroup, groups: Sequence[LearnerGroup], before: Sequence[LearnerGroup]) -> bool:
+        """Whether it came to its end; groups of one stage run the same programs."""
+        programs = self._compiled(max(len(each.learners) for each in groups))
+        if len(groups) > 1:
+            first, last = group.learners[0], group.learners[-1]
+            self._progress.note(f"Learners {first:,} to {last:,} of {self.plan.learners:,}, to update {group.stop:,}:")
+        context = RunContext(
             plan=self.plan,
-            folder=self._parts,
+            folder=self._files,
             hosts=self._hosts,
-            glance=self._glance,
-            make_sink=lambda env_steps: self._sink(part.name if len(parts) > 1 else "", env_steps),
-            stop=lambda: self._asked() or self._watch.lost() is not None,
+            progress=self._progress,
+            make_sink=lambda env_steps: self._sink(group.name if len(groups) > 1 else "", env_steps),
+            stop=lambda: self._asked() or self._heartbeat.lost() is not None,
             checkpoint_every=self.options.checkpoint_every,
             checkpoints_kept=self.options.checkpoints_kept,
         )
-        start = (lambda: self._rows_from(before, part)) if before else None
-        self._training = Training(part, programs, around, start)
+        start = (lambda: self._rows_from(before, group)) if before else None
+        self._training = Training(group, programs, context, start)
         began, compile_s, self._compile_s = time.monotonic(), self._compile_s, 0.0
         finished = self._training.train(compile_s=compile_s)
-        self._in_parts_s += time.monotonic() - began + compile_s
-        lost = None if finished else self._watch.lost()
+        self._in_groups_s += time.monotonic() - began + compile_s
+        lost = None if finished else self._heartbeat.lost()
         if lost:
             raise HostLost(f"{lost} Everything up to update {self._training.update} is saved.")
         return finished
 
-    def _sink(self, part: str, env_steps: int) -> Sink | None:
+    def _sink(self, group: str, env_steps: int) -> Sink | None:
         if not self._hosts.writes:
             return None
         sink, quiet = self.options.sink, self.options.quiet
-        return make_sink(sink, self.folder, self._saved, env_steps, part, quiet=quiet)
+        return make_sink(sink, self.folder, self._saved, env_steps, group, quiet=quiet)
 
-    def _rows_from(self, before: Sequence[Part], part: Part) -> Rows:
-        """The learners of a part, as the round before left them."""
+    def _rows_from(self, before: Sequence[LearnerGroup], group: LearnerGroup) -> Rows:
+        """The learners of a group, as the stage before left them."""
         found: list[Rows] = []
         for earlier in before:
-            chosen = np.isin(earlier.learners, part.learners)
+            chosen = np.isin(earlier.learners, group.learners)
             if chosen.any():
-                saved = read_newest(self._parts.checkpoints(earlier), earlier.learners, self.plan.digest)
-                if saved is None or saved.update != part.start:
-                    raise Damaged(f"{self._parts.checkpoints(earlier)} has lost its last checkpoint.")
+                saved = read_newest(self._files.checkpoints(earlier), earlier.learners, self.plan.digest)
+                if saved is None or saved.update != group.start:
+                    raise Damaged(f"{self._files.checkpoints(earlier)} has lost its last checkpoint.")
                 found.append({name: x[chosen] for name, x in saved.rows.items()})
         return {name: np.concatenate([rows[name] for rows in found]) for name in found[0]}
 
     def _end(self, finished: bool) -> dict[str, Any]:
-        """The summary, which the first host writes once all parts are there."""
+        """The summary, which the first host writes once all groups are there."""
         if not self._hosts.leads:
-            if finished and self._watch.wait(lambda: says_finished(self.folder), self._asked):
+            if finished and self._heartbeat.wait(lambda: says_finished(self.folder), self._asked):
                 return read_json(self.folder / SUMMARY)
             return {"status": "interrupted"}
-        known = known_rounds(self.plan, self._grouped, self._parts)
+        known = known_stages(self.plan, self._grouped, self._files)
         if finished:
-            check_table(self.plan, known, self._parts, is_complete=True)
+            check_table(self.plan, known, self._files, is_complete=True)
         merge(
             self.folder,
-            [[(self._parts.metrics(part), len(part.learners)) for part in parts] for parts in known],
+            [[(self._files.metrics(group), len(group.learners)) for group in groups] for groups in known],
             keep=not finished,
         )
-        tally = tally_of(self.plan, known, self._parts, self._training)
-        scores = tally.scores
+        results = read_results(self.plan, known, self._files, self._training)
+        scores = results.scores
         summary: dict[str, Any] = {"status": "finished" if finished else "interrupted"}
-        outside = time.monotonic() - self._began - self._in_parts_s
-        seconds = tally.seconds | {"wall_s": tally.seconds["wall_s"] + outside}
+        outside = time.monotonic() - self._began - self._in_groups_s
+        seconds = results.seconds | {"wall_s": results.seconds["wall_s"] + outside}
         update = self.plan.config.updates if finished else self._training.update if self._training else 0
-        summary |= summarize(self.plan, tally, update, self._used_devices(), seconds)
+        summary |= summarize(self.plan, results, update, self._used_devices(), seconds)
         summary["final_return"] = final_return(scores, bootstrap_key(self.plan)) if finished else no_return()
         write_json(self.folder / SUMMARY, sealed(summary))
         if finished:

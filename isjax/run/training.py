@@ -1,4 +1,4 @@
-"""One part of a run: the loop of compiled chunks, rows and checkpoints between them."""
+"""One group of learners of a run: the loop of compiled chunks, rows and checkpoints between them."""
 
 import contextlib
 import dataclasses
@@ -14,12 +14,12 @@ import numpy as np
 from isjax.learner import metrics as metrics_lib
 from isjax.run.checkpoints import Checkpoints, Rows, sealed_progress
 from isjax.run.files import Damaged
+from isjax.run.groups import Folder, LearnerGroup, Outcome
 from isjax.run.hosts import Hosts
-from isjax.run.integrity import check_part
-from isjax.run.parts import Folder, Outcome, Part
+from isjax.run.integrity import check_group
 from isjax.run.plan import Plan, evaluation_key, training_key
 from isjax.run.programs import Programs
-from isjax.run.progress import Glance
+from isjax.run.progress import ProgressReporter
 from isjax.run.sinks import Sink, scalars
 from isjax.run.table import Table
 
@@ -28,13 +28,13 @@ Chunk = tuple[int, dict[str, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
-    """What a part needs of its run."""
+class RunContext:
+    """What a group needs of its run."""
 
     plan: Plan
     folder: Folder
     hosts: Hosts
-    glance: Glance
+    progress: ProgressReporter
     make_sink: Callable[[int], Sink | None]
     """From the environment steps that were made already."""
     stop: Callable[[], bool]
@@ -43,21 +43,27 @@ class Around:
 
 
 class Training:
-    """Trains one part to its end, or until it is told to stop.
+    """Trains one group to its end, or until it is told to stop.
 
     Args:
-      part: who, and from where to where.
+      group: who, and from where to where.
       programs: for at least as many learners.
-      around: the run.
-      start: reads the learners' rows, if they come from earlier parts.
+      context: the run.
+      start: reads the learners' rows, if they come from earlier groups.
     """
 
-    def __init__(self, part: Part, programs: Programs, around: Around, start: Callable[[], Rows] | None) -> None:
-        self.part, self.host = part, around.hosts.index
-        self._programs, self._around, self._start_rows = programs, around, start
-        self._plan = around.plan
+    def __init__(
+        self, group: LearnerGroup, programs: Programs, context: RunContext, start: Callable[[], Rows] | None
+    ) -> None:
+        self.group, self.host = group, context.hosts.index
+        self._programs, self._context, self._start_rows = programs, context, start
+        self._plan = context.plan
         self._seconds = {"compile_s": 0.0, "train_s": 0.0, "wall_s": 0.0}
-        self._update = part.start
+        self._update = self._saved = group.start
+        self._checkpoints = Checkpoints(context.folder.checkpoints(group), kept=context.checkpoints_kept)
+        self._table = Table(context.folder.metrics(group), group.learners)
+        self._sink: Sink | None = None
+        self._began = self._clock = self._chunk_clock = time.monotonic()
 
     @property
     def update(self) -> int:
@@ -70,26 +76,27 @@ class Training:
         return self._seconds
 
     @property
-    def tally(self) -> dict[str, np.ndarray]:
+    def learner_status(self) -> dict[str, np.ndarray]:
         """Who is alive, who died when and of what, and how many updates each learner made."""
-        count = len(self.part.learners)
+        count = len(self.group.learners)
         found = {name: getattr(self._state, name) for name in ("alive", "died_at", "died_of")}
         return {name: self._fetch(x)[:count] for name, x in (found | {"updates": self._state.update}).items()}
 
     def train(self, *, compile_s: float) -> bool:
         """Returns whether it came to its end; then its outcome is on disk."""
         self._began = time.monotonic()
-        self._checkpoints = Checkpoints(self._around.folder.checkpoints(self.part), kept=self._around.checkpoints_kept)
-        self._table = Table(self._around.folder.metrics(self.part), self.part.learners)
+        self._checkpoints = Checkpoints(
+            self._context.folder.checkpoints(self.group), kept=self._context.checkpoints_kept
+        )
         try:
             self._start(compile_s)
             with contextlib.ExitStack() as cleanup:
-                self._sink = self._around.make_sink(self._update * self._plan.config.steps_per_update)
+                self._sink = self._context.make_sink(self._update * self._plan.config.steps_per_update)
                 if self._sink:
                     cleanup.callback(self._sink.close)
                 self._loop(cleanup.enter_context(ThreadPoolExecutor(1)))
             self._checkpoints.wait()
-            finished = self._update == self.part.stop
+            finished = self._update == self.group.stop
             if finished:
                 self._end()
             return finished
@@ -97,25 +104,25 @@ class Training:
             self._checkpoints.close()
 
     def _start(self, compile_s: float) -> None:
-        found = self._checkpoints.restore(self.part.learners, self._plan.digest)
+        found = self._checkpoints.restore(self.group.learners, self._plan.digest)
         if found:
             self._restore(found)
         elif self._start_rows:
             self._state = self._programs.placed(self._start_rows(), key_implementation_of(self._plan))
         else:
-            learners = self._programs.filled(self.part.learners)
+            learners = self._programs.filled(self.group.learners)
             streams = self._plan.streams(learners).astype(np.int32)
             self._state = self._programs.init(training_key(self._plan), self._plan.hyper_of(learners), streams)
         self._seconds["compile_s"] += compile_s
         self._seconds["wall_s"] += compile_s
-        if self._around.hosts.writes:
-            check_part(self._plan, self._around.folder, self.part, self._update)
+        if self._context.hosts.writes:
+            check_group(self._plan, self._context.folder, self.group, self._update)
             self._checkpoints.tidy(found.damaged if found else [])
             self._table.drop_after(self._update)
         self._saved = self._update
 
     def _restore(self, found: Any) -> None:
-        say = self._around.glance.note
+        say = self._context.progress.note
         for update in found.damaged:
             say(f"The checkpoint at update {update} is damaged; falling back to the one before.")
         if found.progress["layout"] != self._programs.layout():
@@ -125,7 +132,7 @@ class Training:
             raise ValueError(f"The run draws from {found.progress['key']} keys, but here they are {here}.")
         self._state = self._programs.placed(found.rows, here)
         self._update, self._seconds = found.update, found.progress["seconds"]
-        say(f"Resuming at update {found.update} of {self.part.stop}.")
+        say(f"Resuming at update {found.update} of {self.group.stop}.")
         if found.progress["size"] != self._programs.size or found.progress["teams"] != self._programs.teams:
             say("On another number of devices than before: last digits may differ.")
 
@@ -135,13 +142,13 @@ class Training:
         It looks from a second thread: on a GPU whoever calls a program with a loop drives the loop until it ends. All
         calls come from this one, so that hosts that share a program make them in one order.
         """
-        self._around.glance.start(self._update - self.part.start, self.part.stop - self.part.start)
+        self._context.progress.start(self._update - self.group.start, self.group.stop - self.group.start)
         self._clock = self._chunk_clock = time.monotonic()
-        every = self._around.checkpoint_every
+        every = self._context.checkpoint_every
         next_save = self._clock + every
         waiting: Chunk | None = None
-        while self._update < self.part.stop:
-            stop, due = self._around.hosts.agree(self._around.stop(), time.monotonic() >= next_save)
+        while self._update < self.group.stop:
+            stop, due = self._context.hosts.agree(self._context.stop(), time.monotonic() >= next_save)
             if stop:
                 break
             copies = self._programs.pack(self._state) if waiting and due else None
@@ -160,56 +167,56 @@ class Training:
         self._count_seconds()
 
     def _dispatch(self) -> Chunk:
-        updates = min(self._plan.chunk, self.part.stop - self._update)
+        updates = min(self._plan.chunk, self.group.stop - self._update)
         self._state, metrics = self._programs.advance(self._state, jnp.int32(updates))
         self._update += updates
         return self._update, metrics
 
     def _record(self, chunk: Chunk) -> None:
         update, on_device = chunk
-        count = len(self.part.learners)
+        count = len(self.group.learners)
         metrics = metrics_lib.with_nan({name: self._fetch(x)[:count] for name, x in on_device.items()})
         metrics["env_steps"] = metrics["update"].astype(np.int64) * self._plan.config.steps_per_update
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1
         steps = updates * self._plan.config.steps_per_update * int(metrics["alive"].sum())
-        self._around.glance.show(update - self.part.start, steps / (now - self._chunk_clock), metrics)
+        self._context.progress.show(update - self.group.start, steps / (now - self._chunk_clock), metrics)
         self._chunk_clock = now
-        if self._around.hosts.writes:
+        if self._context.hosts.writes:
             self._table.append(update, metrics)
             if self._sink:
                 self._sink.write(update * self._plan.config.steps_per_update, scalars(metrics))
 
     def _save(self, update: int, copies: dict[str, jax.Array]) -> None:
         """The rows first: whatever checkpoint is found later, the rows up to it are there."""
-        count = len(self.part.learners)
+        count = len(self.group.learners)
         rows = {name: self._fetch(x)[:count] for name, x in copies.items()}
         self._count_seconds()
-        if self._around.hosts.writes:
+        if self._context.hosts.writes:
             self._table.flush()
-            who = (update, self.part.learners, self._plan.digest)
+            who = (update, self.group.learners, self._plan.digest)
             how = {"size": self._programs.size, "teams": self._programs.teams, "seconds": self._seconds}
             what = {"key": key_implementation_of(self._plan), "layout": self._programs.layout()}
             self._checkpoints.save(update, rows, sealed_progress(*who, **how) | what)
         self._saved = update
 
     def _end(self) -> None:
-        learners = self._programs.filled(self.part.learners)
+        learners = self._programs.filled(self.group.learners)
         streams = self._plan.streams(learners).astype(np.int32)
-        key = evaluation_key(self._plan, self.part.stop)
+        key = evaluation_key(self._plan, self.group.stop)
         evaluation = self._programs.evaluate(self._state, key, streams)
         returns, finished = self._fetch(evaluation.episode_return), self._fetch(evaluation.finished)
         self._count_seconds(training=False)
-        if self._around.hosts.writes:
+        if self._context.hosts.writes:
             outcome = Outcome(
-                learners=self.part.learners,
-                returns=returns[: len(self.part.learners)],
-                given_up=np.sum(~finished[: len(self.part.learners)], axis=1),
+                learners=self.group.learners,
+                returns=returns[: len(self.group.learners)],
+                given_up=np.sum(~finished[: len(self.group.learners)], axis=1),
                 host=self.host,
-                **self.tally,  # type: ignore[arg-type]
+                **self.learner_status,  # type: ignore[arg-type]
                 **self._seconds,
             )
-            outcome.save(self._around.folder.outcome(self.part), self._plan.digest)
+            outcome.save(self._context.folder.outcome(self.group), self._plan.digest)
 
     def _fetch(self, x: jax.Array) -> np.ndarray:
         """On the host; learners that several hosts share have the same numbers on each."""

@@ -83,7 +83,7 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
         population.evaluate(state, evaluation_key(plan, update))
     one = jax.tree.map(lambda x: x[0], state)
     trained = types.SimpleNamespace(
-        plan=plan, pick=lambda index: Picked(0, 2, one), tally=types.SimpleNamespace(last_scores=np.zeros(3))
+        plan=plan, pick=lambda index: Picked(0, 2, one), results=types.SimpleNamespace(last_scores=np.zeros(3))
     )
     monkeypatch.setattr(restore, "open_run", lambda folder: trained)
     monkeypatch.setattr(sweep, "best_group", lambda folder: folder)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from isjax.run import hosts as hosts_module
-from isjax.run.hosts import HostLost, Hosts, Watch
+from isjax.run.hosts import Heartbeat, HostLost, Hosts
 
 RUN = """
     --env Catch-bsuite --learners 8 --steps 3200 --num-envs 4 --unroll-length 5 --torso 8 --evaluation-episodes 2
@@ -110,8 +110,8 @@ def test_when_a_host_dies_the_other_stops_with_a_clear_message_and_the_folder_re
     process.communicate()
 
 
-def two(folder, index, **changes) -> Watch:
-    return Watch(folder, Hosts(index, 2, launch=changes.get("launch", 7)), timeout=changes.get("timeout", 0.3))
+def two(folder, index, **changes) -> Heartbeat:
+    return Heartbeat(folder, Hosts(index, 2, launch=changes.get("launch", 7)), timeout=changes.get("timeout", 0.3))
 
 
 @pytest.fixture

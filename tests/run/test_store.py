@@ -62,10 +62,12 @@ def test_the_first_field_that_differs_is_named(other, difference):
     assert a_plan().difference(other.as_json()) == difference
 
 
-def test_a_field_that_the_saved_plan_lacks_is_a_difference():
+def test_a_field_that_the_saved_plan_lacks_had_its_default_there():
     saved = a_plan().as_json()
     del saved["config"]["actor_lag"]
-    assert a_plan().difference(saved) == ("actor_lag", None, 0)
+    assert a_plan().difference(saved) is None
+    lagging = a_plan(config=dataclasses.replace(a_plan().config, actor_lag=2))
+    assert lagging.difference(saved) == ("actor_lag", 0, 2)
 
 
 def test_a_plan_of_another_version_is_refused():
@@ -169,3 +171,12 @@ def test_a_saved_field_that_holds_what_it_cannot_is_named(path, value):
     place[path[-1]] = value
     with pytest.raises(Damaged, match=path[-1]):
         Plan.from_json(saved)
+
+
+def test_names_are_found_where_they_were_with_a_warning():
+    from isjax.run import best, policy, store
+
+    with pytest.warns(DeprecationWarning, match=r"isjax\.run\.plan\.Plan now"):
+        assert store.Plan is Plan
+    with pytest.warns(DeprecationWarning, match=r"isjax\.run\.policy\.load now"):
+        assert best.load is policy.load

@@ -7,9 +7,9 @@ from isjax.learner import Config, Hyper
 from isjax.run.format import headline, number, rate
 from isjax.run.plan import Plan, evaluation_key, training_key
 from isjax.run.progress import describe
+from isjax.run.results import LearnerResults
 from isjax.run.scores import final_return, middle_mean, setting_scores
 from isjax.run.summary import summarize
-from isjax.run.tally import Tally
 from isjax.stats import interquartile_mean
 from isjax.types import Cause
 
@@ -98,7 +98,7 @@ def test_the_headline_says_how_many_learners_were_left_out():
     assert lines["IQM return"] == "2   95 % interval 1 to 3"
 
 
-def _tally(**changed):
+def _results(**changed):
     arrays = {
         "last_scores": np.array([1.0, np.nan]),
         "evaluated_at": np.array([9, 9]),
@@ -109,16 +109,16 @@ def _tally(**changed):
         "updates": np.array([9, 3]),
         "stopped_at": np.full(2, -1),
     }
-    return Tally(**arrays | changed, seconds={})
+    return LearnerResults(**arrays | changed, seconds={})
 
 
 def test_a_summary_says_which_learners_had_no_legal_action_and_which_episodes_had_no_end():
     plan = Plan(config=Config(), hyper=Hyper(), learners=2)
     seconds = {"compile_s": 1.0, "train_s": 1.0, "wall_s": 2.0}
-    usual = summarize(plan, _tally(), 9, jax.devices(), seconds)
+    usual = summarize(plan, _results(), 9, jax.devices(), seconds)
     assert usual["died"] == [{"learner": 1, "update": 4}]
     assert "episodes_given_up" not in usual
-    told = _tally(died_of=np.array([Cause.NONE, Cause.NO_LEGAL_ACTION]), given_up=np.array([3, 0]))
+    told = _results(died_of=np.array([Cause.NONE, Cause.NO_LEGAL_ACTION]), given_up=np.array([3, 0]))
     found = summarize(plan, told, 9, jax.devices(), seconds)
     assert found["died"] == [{"learner": 1, "update": 4, "cause": "no legal action"}]
     assert found["episodes_given_up"] == 3

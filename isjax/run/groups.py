@@ -1,7 +1,7 @@
-"""A run in parts: learners that train together, from one update to another, on one host.
+"""A run in groups: learners that train together, from one update to another, on one host.
 
-There are several parts where a population is larger than memory, where several hosts share it, and after each
-halving. What a part came to is one file; from these files everything else follows.
+There are several groups where a population is larger than memory, where several hosts share it, and after each
+halving. What a group came to is one file; from these files everything else follows.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from isjax.run.scores import setting_scores
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-    """How learners are divided. Kept with the run: whoever resumes it goes on with the same parts."""
+    """How learners are divided. Kept with the run: whoever resumes it goes on with the same groups."""
 
     hosts: int = 1
     """Among how many at least."""
     most: int = 2**31 - 1
-    """Learners of a part, at most."""
+    """Learners of a group, at most."""
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Grouping":
@@ -42,7 +42,7 @@ class Grouping:
         return cls(**found)
 
 
-class Part(NamedTuple):
+class LearnerGroup(NamedTuple):
     """Learners that train together."""
 
     name: str
@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a part came to: arrays of its `l` learners, and seconds."""
+    """What a group came to: arrays of its `l` learners, and seconds."""
 
     learners: np.ndarray
     returns: np.ndarray
@@ -89,8 +89,8 @@ class Outcome:
             np.savez(file, **arrays, **checks)  # type: ignore[arg-type]
 
     @classmethod
-    def load(cls, path: Path, part: Part | None = None, run: str | None = None) -> "Outcome":
-        """Reads what `save` wrote, and compares it with the part and the run that it has to be of.
+    def load(cls, path: Path, group: LearnerGroup | None = None, run: str | None = None) -> "Outcome":
+        """Reads what `save` wrote, and compares it with the group and the run that it has to be of.
 
         Raises:
           Damaged: it is not what was written.
@@ -108,14 +108,14 @@ class Outcome:
             unknown = np.zeros(np.shape(arrays["learners"]), np.int32)
             arrays = {"given_up": unknown, "died_of": unknown} | arrays  # version 0.1 did not say
             outcome = cls(**{name: x if x.ndim else x.item() for name, x in arrays.items()})
-            outcome._check(part)
+            outcome._check(group)
             return outcome
         except (OSError, zipfile.BadZipFile, zlib.error, TypeError, ValueError, EOFError, KeyError) as error:
             raise Damaged(
                 f"{path} is damaged: {brief(error)}. isjax train --resume makes it again if it is removed."
             ) from error
 
-    def _check(self, part: Part | None) -> None:
+    def _check(self, group: LearnerGroup | None) -> None:
         """Raises `ValueError` unless everything has the shape that it must have."""
         count = len(np.atleast_1d(self.learners))
         for name in ("learners", "alive", "died_at", "updates"):
@@ -127,42 +127,42 @@ class Outcome:
         numbers = (self.host, self.compile_s, self.train_s, self.wall_s)
         if not all(type(x) in (int, float) and 0 <= x < np.inf for x in numbers):
             raise ValueError("its seconds are no numbers")
-        if part is not None and not np.array_equal(self.learners, part.learners):
-            raise ValueError(f"it holds {count} learners that are not the {len(part.learners)} of the part")
+        if group is not None and not np.array_equal(self.learners, group.learners):
+            raise ValueError(f"it holds {count} learners that are not the {len(group.learners)} of the part")
 
 
 class Folder(NamedTuple):
-    """Where the parts of a run folder are."""
+    """Where the groups of a run folder are."""
 
     path: Path
 
-    def checkpoints(self, part: Part) -> Path:
+    def checkpoints(self, group: LearnerGroup) -> Path:
         """Its checkpoints."""
-        return self.path / CHECKPOINTS / part.name
+        return self.path / CHECKPOINTS / group.name
 
-    def metrics(self, part: Part) -> Path:
+    def metrics(self, group: LearnerGroup) -> Path:
         """Its rows, until the run ends."""
-        return self.path / ROWS_FOLDER / part.name
+        return self.path / ROWS_FOLDER / group.name
 
-    def outcome(self, part: Part) -> Path:
+    def outcome(self, group: LearnerGroup) -> Path:
         """What it came to, once it has."""
-        return self.path / OUTCOMES / f"{part.name}.npz"
+        return self.path / OUTCOMES / f"{group.name}.npz"
 
-    def outcomes(self, parts: Sequence[Part], plan: Plan) -> list[Outcome]:
-        """What parts came to, all of which have ended."""
-        return [Outcome.load(self.outcome(part), part, plan.digest) for part in parts]
+    def outcomes(self, groups: Sequence[LearnerGroup], plan: Plan) -> list[Outcome]:
+        """What groups came to, all of which have ended."""
+        return [Outcome.load(self.outcome(group), group, plan.digest) for group in groups]
 
-    def ended(self, parts: Sequence[Part]) -> bool:
+    def ended(self, groups: Sequence[LearnerGroup]) -> bool:
         """Whether all of these have."""
-        return all(is_there(self.outcome(part)) for part in parts)
+        return all(is_there(self.outcome(group)) for group in groups)
 
-    def drop_damaged_outcome(self, part: Part, plan: Plan) -> bool:
-        """Removes what a part came to if it cannot be read; returns whether it was removed."""
-        path = self.outcome(part)
+    def drop_damaged_outcome(self, group: LearnerGroup, plan: Plan) -> bool:
+        """Removes what a group came to if it cannot be read; returns whether it was removed."""
+        path = self.outcome(group)
         if not is_there(path):
             return False
         with contextlib.suppress(Damaged):
-            Outcome.load(path, part, plan.digest)
+            Outcome.load(path, group, plan.digest)
             return False
         if path.is_dir() and not path.is_symlink():
             raise Damaged(f"{path} must be a file, but it is a folder: remove it to make the file again.")
@@ -170,11 +170,11 @@ class Folder(NamedTuple):
         return True
 
 
-def rungs(plan: Plan) -> list[int]:
-    """Updates at which a round ends: where the weaker half of the settings is given up, and the end.
+def stage_ends(plan: Plan) -> list[int]:
+    """Updates at which a stage ends: where the weaker half of the settings is given up, and the end.
 
     >>> from isjax.learner.config import Config, Hyper
-    >>> rungs(Plan(config=Config(steps=128_000), hyper=Hyper(), log_every=100, halvings=2))
+    >>> stage_ends(Plan(config=Config(steps=128_000), hyper=Hyper(), log_every=100, halvings=2))
     [300, 500, 1000]
     """
     updates, chunk = plan.config.updates, plan.chunk
@@ -182,33 +182,33 @@ def rungs(plan: Plan) -> list[int]:
     return [*sorted({end for end in ends if 0 < end < updates}), updates]
 
 
-def rounds(plan: Plan, grouping: Grouping, folder: Folder) -> Iterator[list[Part]]:
-    """The parts of the run, round by round; a round is asked for once the one before has ended."""
+def stages(plan: Plan, grouping: Grouping, folder: Folder) -> Iterator[list[LearnerGroup]]:
+    """The groups of the run, stage by stage; a stage is asked for once the one before has ended."""
     learners, start = np.arange(plan.learners), 0
-    for number, stop in enumerate(rungs(plan)):
-        parts = divide(learners, grouping, number, start, stop)
-        yield parts
+    for number, stop in enumerate(stage_ends(plan)):
+        groups = divide(learners, grouping, number, start, stop)
+        yield groups
         if stop < plan.config.updates:
-            learners, start = survivors(plan, folder.outcomes(parts, plan)), stop
+            learners, start = survivors(plan, folder.outcomes(groups, plan)), stop
 
 
-def known_rounds(plan: Plan, grouping: Grouping, folder: Folder) -> list[list[Part]]:
-    """The rounds of a run, as far as it has come."""
+def known_stages(plan: Plan, grouping: Grouping, folder: Folder) -> list[list[LearnerGroup]]:
+    """The stages of a run, as far as it has come."""
     found = []
-    for parts in rounds(plan, grouping, folder):
-        found.append(parts)
-        if not folder.ended(parts):
+    for groups in stages(plan, grouping, folder):
+        found.append(groups)
+        if not folder.ended(groups):
             break
     return found
 
 
-def divide(learners: np.ndarray, grouping: Grouping, number: int, start: int, stop: int) -> list[Part]:
-    """The parts of a round: as few as memory allows, as many for each host, as equal as they can be."""
+def divide(learners: np.ndarray, grouping: Grouping, number: int, start: int, stop: int) -> list[LearnerGroup]:
+    """The groups of a stage: as few as memory allows, as many for each host, as equal as they can be."""
     waves = -(-len(learners) // (grouping.hosts * grouping.most))
     count = min(grouping.hosts * waves, len(learners))
     size = -(-len(learners) // count)
     groups = [learners[first : first + size] for first in range(0, len(learners), size)]
-    return [Part(f"{number}-{i:05d}", group, start, stop) for i, group in enumerate(groups)]
+    return [LearnerGroup(f"{number}-{i:05d}", group, start, stop) for i, group in enumerate(groups)]
 
 
 def survivors(plan: Plan, outcomes: Sequence[Outcome]) -> np.ndarray:

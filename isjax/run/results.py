@@ -1,11 +1,11 @@
-"""What every learner of a run came to, from the outcomes of its parts."""
+"""What every learner of a run came to, from the outcomes of its groups."""
 
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from isjax.run.parts import Folder, Outcome, Part
+from isjax.run.groups import Folder, LearnerGroup, Outcome
 from isjax.run.plan import Plan
 from isjax.run.training import Training
 
@@ -13,8 +13,8 @@ SECONDS = ("compile_s", "train_s", "wall_s")
 
 
 @dataclasses.dataclass(frozen=True)
-class Tally:
-    """All learners of a run as their last parts left them, arrays `[L]`."""
+class LearnerResults:
+    """All learners of a run as their last groups left them, arrays `[L]`."""
 
     last_scores: np.ndarray
     """Mean returns of the last evaluation; NaN for the dead, and where there was none yet."""
@@ -32,7 +32,7 @@ class Tally:
     stopped_at: np.ndarray
     """The update at which a learner's setting was given up; −1 if it was not."""
     seconds: dict[str, float]
-    """Those of the host that took longest; compiling, training, and all that belongs to parts."""
+    """Those of the host that took longest; compiling, training, and all that belongs to groups."""
 
     @property
     def scores(self) -> np.ndarray:
@@ -40,10 +40,12 @@ class Tally:
         return np.where(self.stopped_at < 0, self.last_scores, np.nan)
 
 
-def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, training: Training | None = None) -> Tally:
-    """Reads the outcomes of all parts that have ended; `training` is one that has not."""
+def read_results(
+    plan: Plan, stages: Sequence[Sequence[LearnerGroup]], folder: Folder, training: Training | None = None
+) -> LearnerResults:
+    """Reads the outcomes of all groups that have ended; `training` is one that has not."""
     count = plan.learners
-    found = Tally(
+    found = LearnerResults(
         last_scores=np.full(count, np.nan),
         evaluated_at=np.full(count, -1),
         alive=np.ones(count, bool),
@@ -55,27 +57,27 @@ def tally_of(plan: Plan, rounds: Sequence[Sequence[Part]], folder: Folder, train
         seconds={},
     )
     by_host: dict[int, np.ndarray] = {}
-    for number, parts in enumerate(rounds):
+    for number, groups in enumerate(stages):
         if number:
-            going_on = np.concatenate([part.learners for part in parts])
-            found.stopped_at[np.setdiff1d(np.flatnonzero(found.stopped_at < 0), going_on)] = parts[0].start
-        for part in parts:
-            if folder.ended([part]):
-                outcome = Outcome.load(folder.outcome(part), part, plan.digest)
-                _enter(found, part, outcome)
+            going_on = np.concatenate([group.learners for group in groups])
+            found.stopped_at[np.setdiff1d(np.flatnonzero(found.stopped_at < 0), going_on)] = groups[0].start
+        for group in groups:
+            if folder.ended([group]):
+                outcome = Outcome.load(folder.outcome(group), group, plan.digest)
+                _enter(found, group, outcome)
                 spent = np.array([getattr(outcome, name) for name in SECONDS])
                 by_host[outcome.host] = by_host.get(outcome.host, np.zeros(len(SECONDS))) + spent
-    if training and not folder.ended([training.part]):
-        for name, x in training.tally.items():
-            getattr(found, name)[training.part.learners] = x
+    if training and not folder.ended([training.group]):
+        for name, x in training.learner_status.items():
+            getattr(found, name)[training.group.learners] = x
         spent = np.array([training.seconds[name] for name in SECONDS])
         by_host[training.host] = by_host.get(training.host, np.zeros(len(SECONDS))) + spent
     longest = max(by_host.values(), key=lambda spent: spent[-1], default=np.zeros(len(SECONDS)))
     return dataclasses.replace(found, seconds=dict(zip(SECONDS, longest.tolist(), strict=True)))
 
 
-def _enter(found: Tally, part: Part, outcome: Outcome) -> None:
-    here = part.learners
-    found.last_scores[here], found.evaluated_at[here] = outcome.scores, part.stop
+def _enter(found: LearnerResults, group: LearnerGroup, outcome: Outcome) -> None:
+    here = group.learners
+    found.last_scores[here], found.evaluated_at[here] = outcome.scores, group.stop
     for name in ("alive", "died_at", "died_of", "given_up", "updates"):
         getattr(found, name)[here] = getattr(outcome, name)
