@@ -79,8 +79,34 @@ def adapt(environment: Environment, *, box_actions: Literal["tanh", "clip"] = "t
         to be.
       TypeError: its action space is neither Discrete nor Box, or a type is not what it has to be.
     """
-    name, key = environment.name, jax.random.key(0)
     actions = action_distribution(environment.action_space, box_actions)
+    reference, truncates, resets_itself = _checked(environment, actions)
+    reset, step, draw = _settled_reset(environment, reference), _settled_step(environment, reference), environment.draw
+    limit = environment.max_steps
+    if limit is not None and not environment.counts_steps:
+        check_limit(environment.name, limit, resets_itself=resets_itself)
+        reset, step, draw = limited_reset(reset), limited_step(step, limit), limited_draw(draw)
+    is_cut_late = not truncates or (environment.counts_steps and limit is not None)
+    return Adapter(
+        reset=reset,
+        step=step,
+        draw=draw,
+        resets_itself=resets_itself,
+        encode=encoder(environment.observation_space, reference[0]),
+        structure=lambda observation: jax.tree.map(_as_float32, split_mask(observation)[0]),
+        legal=lambda observation: split_mask(observation)[1],
+        actions=actions,
+        uncut_steps=(limit or MOST_STEPS) if is_cut_late else 1,
+        patience=limit or environment.patience,
+    )
+
+
+def _checked(environment: Environment, actions: ActionDistribution) -> tuple[tuple[Tree, Tree], bool, bool]:
+    """Shapes and types `(observation, state)`, and whether `step` ever truncates, and whether it resets.
+
+    Raises `ValueError` or `TypeError` where they are not what they have to be.
+    """
+    name, key = environment.name, jax.random.key(0)
     like = jax.eval_shape(lambda: actions.execute(actions.mode(jnp.zeros(actions.num_params))))
     action = jnp.zeros(like.shape, like.dtype)
     start = types_of_reset(name, lambda: environment.reset(key))
@@ -89,28 +115,11 @@ def adapt(environment: Environment, *, box_actions: Literal["tanh", "clip"] = "t
 
     def first_step(state: Tree) -> Step:
         after = as_step(name, environment.step(key, state, action))
-        facts.update(cuts=after.truncated is not False, resets_itself=after.following is not None)
+        facts.update(truncates=after.truncated is not False, resets_itself=after.following is not None)
         return after
 
     reference = settle_types(name, start, first_step)
-    reset, step, draw = _settled_reset(environment, reference), _settled_step(environment, reference), environment.draw
-    limit = environment.max_steps
-    if limit is not None and not environment.counts_steps:
-        check_limit(name, limit, resets_itself=facts["resets_itself"])
-        reset, step, draw = limited_reset(reset), limited_step(step, limit), limited_draw(draw)
-    is_cut_late = not facts["cuts"] or (environment.counts_steps and limit is not None)
-    return Adapter(
-        reset=reset,
-        step=step,
-        draw=draw,
-        resets_itself=facts["resets_itself"],
-        encode=encoder(environment.observation_space, reference[0]),
-        structure=lambda observation: jax.tree.map(_as_float32, split_mask(observation)[0]),
-        legal=lambda observation: split_mask(observation)[1],
-        actions=actions,
-        uncut_steps=(limit or MOST_STEPS) if is_cut_late else 1,
-        patience=limit or environment.patience,
-    )
+    return reference, facts["truncates"], facts["resets_itself"]
 
 
 def _settled_reset(environment: Environment, reference: tuple[Tree, Tree]) -> Callable[[Key], tuple[Tree, Tree]]:
