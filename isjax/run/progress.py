@@ -3,7 +3,6 @@
 import contextlib
 import sys
 import time
-from typing import Protocol
 
 import numpy as np
 from rich.console import Console
@@ -16,43 +15,23 @@ PLAIN_SECONDS = 10.0
 """Where there is no terminal, a line is written about so often."""
 
 
-class ProgressReporter(Protocol):
-    """Shows how far a run is."""
+class ProgressReporter:
+    """Shows how far a run is; this one says nothing."""
 
     def note(self, text: str) -> None:
         """Says one thing, on a line of its own."""
-        ...
 
     def start(self, update: int, updates: int) -> None:
         """Training begins, at `update` of `updates`."""
-        ...
 
     def show(self, update: int, steps_per_s: float, metrics: dict[str, np.ndarray]) -> None:
         """`metrics` of the last chunk, which ended at `update`."""
-        ...
 
     def stop(self) -> None:
         """Nothing more to show."""
-        ...
 
 
-class Silent:
-    """Says nothing."""
-
-    def note(self, text: str) -> None:
-        """Drops it."""
-
-    def start(self, update: int, updates: int) -> None:
-        """Drops it."""
-
-    def show(self, update: int, steps_per_s: float, metrics: dict[str, np.ndarray]) -> None:
-        """Drops it."""
-
-    def stop(self) -> None:
-        """Nothing to do."""
-
-
-class Lines:
+class Lines(ProgressReporter):
     """Plain lines for a file or a pipe."""
 
     def __init__(self) -> None:
@@ -76,11 +55,8 @@ class Lines:
             share = f"{update / self._updates:4.0%}"
             self.note(f"{share}  update {update} of {self._updates}  {describe(steps_per_s, metrics)}")
 
-    def stop(self) -> None:
-        """Nothing to do."""
 
-
-class Bar:
+class Bar(ProgressReporter):
     """A bar with rate, time left, return so far and who is alive."""
 
     def __init__(self, console: Console) -> None:
@@ -120,7 +96,7 @@ class Bar:
 def progress_reporter(quiet: bool) -> ProgressReporter:
     """A bar on a terminal, lines elsewhere, or nothing; on stderr."""
     if quiet:
-        return Silent()
+        return ProgressReporter()
     console = Console(stderr=True)
     return Bar(console) if console.is_terminal else Lines()
 

@@ -80,7 +80,7 @@ class Training:
         """Who is alive, who died when and of what, and how many updates each learner made."""
         count = len(self.group.learners)
         found = {name: getattr(self._state, name) for name in ("alive", "died_at", "died_of")}
-        return {name: self._fetch(x)[:count] for name, x in (found | {"updates": self._state.update}).items()}
+        return {name: np.asarray(x)[:count] for name, x in (found | {"updates": self._state.update}).items()}
 
     def train(self, *, compile_s: float) -> bool:
         """Returns whether it came to its end; then its outcome is on disk."""
@@ -175,7 +175,7 @@ class Training:
     def _record(self, chunk: Chunk) -> None:
         update, on_device = chunk
         count = len(self.group.learners)
-        metrics = metrics_lib.with_nan({name: self._fetch(x)[:count] for name, x in on_device.items()})
+        metrics = metrics_lib.with_nan({name: np.asarray(x)[:count] for name, x in on_device.items()})
         metrics["env_steps"] = metrics["update"].astype(np.int64) * self._plan.config.steps_per_update
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1
@@ -190,7 +190,7 @@ class Training:
     def _save(self, update: int, copies: dict[str, jax.Array]) -> None:
         """The rows first: whatever checkpoint is found later, the rows up to it are there."""
         count = len(self.group.learners)
-        rows = {name: self._fetch(x)[:count] for name, x in copies.items()}
+        rows = {name: np.asarray(x)[:count] for name, x in copies.items()}
         self._count_seconds()
         if self._context.hosts.writes:
             self._table.flush()
@@ -205,7 +205,7 @@ class Training:
         streams = self._plan.streams(learners).astype(np.int32)
         key = evaluation_key(self._plan, self.group.stop)
         evaluation = self._programs.evaluate(self._state, key, streams)
-        returns, finished = self._fetch(evaluation.episode_return), self._fetch(evaluation.finished)
+        returns, finished = np.asarray(evaluation.episode_return), np.asarray(evaluation.finished)
         self._count_seconds(training=False)
         if self._context.hosts.writes:
             outcome = Outcome(
@@ -217,10 +217,6 @@ class Training:
                 **self._seconds,
             )
             outcome.save(self._context.folder.outcome(self.group), self._plan.digest)
-
-    def _fetch(self, x: jax.Array) -> np.ndarray:
-        """On the host; learners that several hosts share have the same numbers on each."""
-        return np.asarray(x)
 
     def _count_seconds(self, *, training: bool = True) -> None:
         now = time.monotonic()
