@@ -16,12 +16,12 @@ from benchmarks.defaults import run
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import publish, read
 from benchmarks.readme import README, rows
-from isjax.learner.objectives import ALGORITHMS
+from isjax.learner.algorithms import algorithms
 
 RESULTS = FOLDER / "algorithms.json"
 MEMORY = "--env MemoryChain-bsuite --env-params memory_length=10 --learners 16"
 RUNS = (
-    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in ALGORITHMS),
+    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in algorithms.names),
     MEMORY,
     f"{MEMORY} --memory lstm",
     f"{MEMORY} --memory none",

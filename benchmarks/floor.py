@@ -12,6 +12,7 @@ accelerator:
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 
@@ -27,10 +28,11 @@ from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.readme import rows
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.defaults import defaults
-from isjax.learner.learner import LearnerState, _Program, make_agent
+from isjax.learner.learner import _Program, make_agent
 from isjax.learner.learning import Learning
-from isjax.learner.objectives import get_algorithm
-from isjax.learner.unroll import choose_resets, draw_resets
+from isjax.learner.state import LearnerState
+from isjax.learner.unroll import choose_resets, draw_resets, step_and_reset
+from isjax.learner.uses import get_algorithm
 from isjax.population import _spread, cpu_batch, make_population
 
 RESULTS = FOLDER / "floor.json"
@@ -69,10 +71,10 @@ class Parts:
                 now, ends, total = carry
                 t, action, keys = row
                 chosen = choose_resets(config, fresh, t, ends)
-                after = jax.vmap(adapter.step)(keys, now, adapter.actions.execute(action), chosen)
-                ended = after.terminated | after.truncated
-                seen = sum(jnp.sum(x) for x in jax.tree.leaves(after.observation))
-                return (after.state, ends + ended, total + jnp.sum(after.reward) + seen), None
+                step_all = jax.vmap(functools.partial(step_and_reset, adapter))
+                after, (observation, now) = step_all(keys, now, adapter.actions.execute(action), chosen)
+                seen = sum(jnp.sum(x) for x in jax.tree.leaves(observation))
+                return (now, ends + after.ended, total + jnp.sum(after.reward) + seen), None
 
             now, total = carry
             start = (now, jnp.zeros(config.num_envs, jnp.int32), total)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from isjax import ops as ops
 
 __version__ = "0.2.0"
-__all__ = ["compat", "errors", "learner", "losses", "networks", "ope", "ops", "population", "stats"]
+__all__ = ["compat", "environments", "errors", "learner", "losses", "networks", "ope", "ops", "population", "stats"]
 
 
 def __getattr__(name: str) -> Any:

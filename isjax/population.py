@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from isjax.errors import MUST, FieldError
 from isjax.learner import metrics as metrics_lib
 from isjax.learner.config import Hyper
-from isjax.learner.keys import as_given, written_out
-from isjax.learner.learner import Evaluation, Learner, LearnerState, check_key
+from isjax.learner.keys import check_key
+from isjax.learner.learner import Evaluation, Learner, LearnerState
 from isjax.types import Device, Key, Metrics
 
 LEARNER, ENV = "learner", "env"
@@ -200,8 +200,7 @@ def best_learner(scores: np.ndarray, alive: np.ndarray) -> int:
 def _keys(key: Key, index: jax.Array | np.ndarray, learners: int) -> Key:
     if jnp.shape(index) != (learners,):
         raise ValueError(f"index must be [{learners}], but its shape is {list(jnp.shape(index))}.")
-    keys = jax.vmap(lambda i: jax.random.fold_in(written_out(key), i))(jnp.asarray(index))
-    return as_given(keys, key)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(index))
 
 
 def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:

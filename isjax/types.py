@@ -69,15 +69,11 @@ class Unroll(NamedTuple):
     """`[T, B]`, false for rows that are not to be learned from; `None` if all are."""
 
 
-_ABSENT: Any = None
-
-
 class Terms(NamedTuple):
-    """What an objective sees of an unroll, everything `[T, *B]`; gradients flow into the first three, and `kl_tm1`.
+    """What a loss is made of, everything `[T, *B]`; gradients flow into the first three.
 
-    An algorithm that fixes its advantages (see `learner.objectives.Algorithm`) sees rows `[1, N]` in any order:
-    everything but these four is then as it was before the first gradient step. What stands behind `is_valid_t` is
-    there for such an algorithm alone, and `None` for others.
+    An algorithm that prepares its advantages (see `learner.algorithms.Batch`) sees time steps `[1, N]` in any order:
+    everything but these three is then as it was before the first gradient step.
     """
 
     log_pi_tm1: Series
@@ -97,17 +93,6 @@ class Terms(NamedTuple):
     """False where row `t` ended its episode, for either reason."""
     is_valid_t: Flags | None = None
     """False for rows that are not to be learned from; `None` if all are."""
-    log_prox_tm1: Series = _ABSENT
-    """Log-probability of the action under the parameters before the first gradient step."""
-    v_prox_tm1: Series = _ABSENT
-    """`v_tm1` under these."""
-    kl_tm1: Series = _ABSENT
-    """`KL(prox ‖ π)` in that state, exact."""
-    advantage_tm1: Series = _ABSENT
-    target_tm1: Series = _ABSENT
-    """What the value should become."""
-    kl_cost: jax.Array = _ABSENT
-    """`[]`, the adaptive penalty's factor β."""
 
 
 class LoggedEpisodes(NamedTuple):
@@ -162,35 +147,6 @@ class RecurrentNetwork(Protocol):
         one. `needed` `[K, B]` int32 says which memories are asked for: `memories[k, b]` is what time step
         `needed[k, b]` of stream b leaves behind, before any ending. They are few, so that a memory may be large.
         """
-        ...
-
-
-class Environment(Protocol):
-    """The part of gymnax's interface that the learner uses."""
-
-    def reset(self, key: Key, params: Any) -> tuple[Tree, Tree]:
-        """`(observation, state)`. An observation with a field or key `action_mask`, `[A]` boolean, says which
-        actions are legal in its state; the rest of it is what the network sees.
-        """
-        ...
-
-    def step(
-        self, key: Key, state: Tree, action: jax.Array, params: Any
-    ) -> tuple[Tree, Tree, jax.Array, jax.Array, jax.Array, dict[str, Any]]:
-        """`(observation, state, reward, terminated, truncated, info)`, reset where an episode ended;
-        `info["final_observation"]` holds the observation from before that reset. Trees and shapes are those of
-        `reset`, the reward is one number, and both endings are booleans.
-        """
-        ...
-
-    def action_space(self, params: Any) -> Any:
-        """A `Discrete` space, or a `Box` of real numbers whose dimensions may have bounds on both sides, on one or
-        on none.
-        """
-        ...
-
-    def observation_space(self, params: Any) -> Any:
-        """Any space; integers with few values are one-hot encoded, images scaled by their bounds."""
         ...
 
 

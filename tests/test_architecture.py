@@ -22,6 +22,7 @@ EACH_SOURCE = pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relat
 GROUND = {"_checks", "errors", "types"}
 MAY_IMPORT = {
     "isjax": {"losses", "ope", "ops", "stats"},
+    "registry": {"errors"},
     "types": set(),
     "_checks": {"errors", "types"},
     "errors": set(),
@@ -31,8 +32,9 @@ MAY_IMPORT = {
     "losses": GROUND | {"ops"},
     "ope": GROUND | {"ops", "stats"},
     "compat": GROUND | {"ops"},
-    "networks": GROUND,
-    "learner": GROUND | {"losses", "networks", "ops"},
+    "environments": GROUND | {"registry"},
+    "networks": GROUND | {"registry"},
+    "learner": GROUND | {"environments", "losses", "networks", "ops", "registry"},
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
     "report": GROUND | {"learner", "ops", "run", "stats"},
@@ -45,8 +47,9 @@ MAY_IMPORT = {
 JAX_ALONE = {"jax", "numpy"}
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
     "ope": JAX_ALONE | {"pandas", "pyarrow"},
+    "environments": JAX_ALONE | {"gymnax"},
     "networks": JAX_ALONE | {"flax"},
-    "learner": JAX_ALONE | {"chex", "distrax", "flax", "gymnax", "optax", "rlax"},
+    "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},
     "run": JAX_ALONE | {"matplotlib", "orbax", "pyarrow", "rich", "tensorboardX", "wandb"},
     "report": JAX_ALONE | {"plotly", "pyarrow"},
     "commands": JAX_ALONE | {"matplotlib", "pyarrow", "rich", "tyro"},
@@ -135,12 +138,47 @@ def test_imports_run_downwards_only(path):
     assert not upwards, f"isjax.{part} must not import {sorted(upwards)}"
 
 
+def files_imported():
+    """For every module of the package the others that its file imports, at its top or inside of its functions.
+
+    A name taken from a package is its submodule, if it has one of that name. Imports for type checkers count.
+    """
+    modules = {module_of(path): path for path in SOURCES}
+    found = {}
+    for module, path in modules.items():
+        names = set(imported(path))
+        for node in ast.walk(syntax(path)):
+            if isinstance(node, ast.ImportFrom):
+                submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= submodules & set(modules)
+                if submodules <= set(modules):
+                    names.discard(node.module)
+        found[module] = (names & set(modules)) - {module}
+    return found
+
+
+def circle_in(imports):
+    """Modules that import one another in turn, and those that import such ones: nothing if there is no circle."""
+    left = dict(imports)
+    while free := [module for module, others in left.items() if not others & set(left)]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c"]
+    roof = ("isjax.run", "isjax.cli", "isjax.__main__")
+    assert circle_in({m: others for m, others in files_imported().items() if not m.startswith(roof)}) == []
+
+
 @EACH_SOURCE
 def test_only_the_parts_meant_to_import_other_packages_do(path):
     outside = {name.partition(".")[0] for name in imported(path)} - {"isjax"} - sys.stdlib_module_names
     unexpected = outside - FROM_OUTSIDE[part_of(path)]
     assert not unexpected, f"isjax.{part_of(path)} must not import {sorted(unexpected)}"
-    assert "gymnax" not in outside or path.relative_to(PACKAGE) == Path("learner/environments.py")
+    suite_files = [Path("environments/gymnax.py"), Path("environments/seaquest.py")]
+    assert "gymnax" not in outside or path.relative_to(PACKAGE) in suite_files
 
 
 def test_operators_and_losses_load_jax_alone_say_nothing_and_change_nothing():

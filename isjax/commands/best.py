@@ -17,7 +17,7 @@ class BestFlags:
     """Save one learner of a run or sweep alone: its parameters and settings.
 
     It is evaluated again on fresh keys, since the evaluation that chose it flatters it, and an episode is drawn
-    where gymnax can.
+    where its environment can.
     """
 
     run: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -6,12 +6,27 @@ Brings flax with it; optax and gymnax are loaded when a learner is first asked f
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from isjax.learner.algorithms import Algorithm, register_algorithm
 from isjax.learner.config import Config, Hyper
+from isjax.learner.defaults import defaults
+from isjax.learner.metrics import register_metric
 
 if TYPE_CHECKING:
-    from isjax.learner.learner import Evaluation, Learner, LearnerState, make_learner
+    from isjax.learner.learner import Evaluation, Learner, LearnerState, make_agent, make_learner
 
-__all__ = ["Config", "Evaluation", "Hyper", "Learner", "LearnerState", "make_learner"]
+__all__ = [
+    "Algorithm",
+    "Config",
+    "Evaluation",
+    "Hyper",
+    "Learner",
+    "LearnerState",
+    "defaults",
+    "make_agent",
+    "make_learner",
+    "register_algorithm",
+    "register_metric",
+]
 
 
 def __getattr__(name: str) -> Any:

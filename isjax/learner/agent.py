@@ -1,23 +1,27 @@
-"""What parameters say about observations: one path for acting, learning, evaluating and recording."""
+"""From observations to policy and value: the one path for acting, learning, evaluating and recording."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.environments import Adapter
+from isjax.environments.adapter import Adapter
+from isjax.learner.metrics import expand
 from isjax.learner.statistics import Moments
 from isjax.types import Key, Series, Tree, Unroll
 
 
-class Seen(NamedTuple):
-    """An unroll through the eyes of some parameters."""
+class ForwardPass(NamedTuple):
+    """What the network says of an unroll under some parameters."""
 
-    policy: jax.Array
-    """`[T, B, P]`."""
+    policy_tm1: jax.Array
+    """`[T, B, P]`, in the state that a time step starts from."""
+    policy_t: jax.Array
+    """`[T, B, P]`, in the state actually reached: the final one at a time limit."""
     v_tm1: Series
+    """`[T, B]`, the value of the state that a time step starts from."""
     v_t: Series
-    """Of the state actually reached: the final one at a time limit."""
+    """`[T, B]`, that of the state actually reached."""
 
 
 class Agent(NamedTuple):
@@ -55,10 +59,10 @@ class Agent(NamedTuple):
             policy, value = self.network.apply(params, features)
         return self._legal(observation, policy), value, memory
 
-    def along(self, params: Tree, moments: Moments | None, unroll: Unroll) -> Seen:
-        """The `T + 1` observations of an unroll, and the few that time limits cut."""
+    def forward_unroll(self, params: Tree, moments: Moments | None, unroll: Unroll) -> ForwardPass:
+        """One forward pass over the `T + 1` observations of an unroll, and the few that time limits cut."""
         if self.has_memory:
-            return self._along_with_memory(params, moments, unroll)
+            return self._forward_with_memory(params, moments, unroll)
         rows, envs = unroll.r_t.shape
         flat = jax.tree.map(
             lambda seen, cut: jnp.concatenate([seen, cut]).reshape(-1, *seen.shape[2:]),
@@ -67,10 +71,12 @@ class Agent(NamedTuple):
         )
         policy, value, _ = self.step(params, moments, flat, ())
         value = value.reshape(-1, envs)
+        policy = policy.reshape(-1, envs, policy.shape[-1])
+        policy_t = _reached(unroll, policy[1 : rows + 1], policy[rows + 1 :])
         v_t = _reached(unroll, value[1 : rows + 1], value[rows + 1 :])
-        return Seen(policy.reshape(-1, envs, policy.shape[-1])[:rows], value[:rows], v_t)
+        return ForwardPass(policy[:rows], policy_t, value[:rows], v_t)
 
-    def _along_with_memory(self, params: Tree, moments: Moments | None, unroll: Unroll) -> Seen:
+    def _forward_with_memory(self, params: Tree, moments: Moments | None, unroll: Unroll) -> ForwardPass:
         rows, envs = unroll.r_t.shape
         ended = unroll.terminated_t | unroll.truncated_t
         is_first = jnp.concatenate([jnp.zeros((1, envs), bool), ended])
@@ -78,7 +84,7 @@ class Agent(NamedTuple):
         features = self._features(moments, flat)
         features = jax.tree.map(lambda x: x.reshape(rows + 1, envs, *x.shape[1:]), features)
         memory = jax.tree.map(lambda x: x[0], unroll.memory)
-        # A final observation is seen with the memory that the row before it left.
+        # The network sees a final observation with the memory that the time step before it left.
         slots = jax.tree.leaves(unroll.cut_observation)[0].shape[0]
         fills = unroll.truncated_t[None] & (unroll.cut_slot_t[None] == jnp.arange(slots)[:, None, None])
         row = jnp.argmax(fills, axis=1)
@@ -86,11 +92,13 @@ class Agent(NamedTuple):
         policy = self._legal(flat, policy.reshape(-1, policy.shape[-1])).reshape(policy.shape)
         before = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), memories)
         cut = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.cut_observation)
-        v_cut = self.step(params, moments, cut, before)[1].reshape(slots, envs)
-        return Seen(policy[:rows], value[:rows], _reached(unroll, value[1:], v_cut))
+        policy_cut, v_cut, _ = self.step(params, moments, cut, before)
+        policy_t = _reached(unroll, policy[1:], policy_cut.reshape(slots, envs, -1))
+        v_t = _reached(unroll, value[1:], v_cut.reshape(slots, envs))
+        return ForwardPass(policy[:rows], policy_t, value[:rows], v_t)
 
     def _one_step(self, features: Tree, memory: Tree) -> tuple[Tree, Tree, jax.Array, jax.Array]:
-        """What a network with a memory gets for features `[B, ...]` of one time step that starts no episode."""
+        """The arguments of a network with a memory for features `[B, ...]` of one time step within an episode."""
         shape = (1, _batch(features))
         return jax.tree.map(lambda x: x[None], features), memory, jnp.zeros(shape, bool), jnp.zeros(shape, jnp.int32)
 
@@ -109,8 +117,8 @@ def _batch(features: Tree) -> int:
     return jax.tree.leaves(features)[0].shape[0]
 
 
-def _reached(unroll: Unroll, v_next: jax.Array, v_cut: jax.Array) -> jax.Array:
-    """`v_next` `[T, B]`, and where a time limit cut, the value in its slot of `v_cut` `[K, B]`."""
-    if v_cut.shape[0] > 1:
-        v_cut = jnp.take_along_axis(v_cut, unroll.cut_slot_t, axis=0)
-    return jnp.where(unroll.truncated_t, v_cut, v_next)
+def _reached(unroll: Unroll, x_next: jax.Array, x_cut: jax.Array) -> jax.Array:
+    """`x_next` `[T, B, ...]`, and where a time limit cut, what stands in its slot of `x_cut` `[K, B, ...]`."""
+    if x_cut.shape[0] > 1:
+        x_cut = jnp.take_along_axis(x_cut, expand(unroll.cut_slot_t, x_cut), axis=0)
+    return jnp.where(expand(unroll.truncated_t, x_next), x_cut, x_next)

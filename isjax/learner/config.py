@@ -50,11 +50,12 @@ class Config:
     """Everything that shapes the compiled program. Hashable; a change of any field compiles anew."""
 
     env: str = "CartPole-v1"
-    """Environment id, as gymnax registers it."""
+    """An id of gymnax, SUITE/ID, or MODULE:NAME of a registered environment."""
     env_params: tuple[str, ...] = ()
     """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
     algorithm: str = "impala"
-    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo."""
+    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo, or
+    MODULE:NAME of a registered one."""
     steps: int = 500_000
     """Environment steps per learner; rounded up to whole updates."""
     num_envs: int = 8

@@ -1,8 +1,9 @@
-"""Defaults by environment and algorithm: the one place where tuned settings stand."""
+"""Defaults by environment, with those that an algorithm has in their place (see `Algorithm.defaults`)."""
 
 import dataclasses
 from typing import Any
 
+from isjax.learner.algorithms import algorithms
 from isjax.learner.config import Config, Hyper
 
 _FAMILIES: dict[str, tuple[str, ...]] = {
@@ -37,35 +38,25 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "MinAtar": dict(steps=10_000_000, entropy_cost=0.03, resets_per_unroll=1),
 }
 
-_SEVERAL_PASSES: dict[str, Any] = dict(
-    unroll_length=64, epochs=4, minibatches=4, learning_rate=1e-3, normalize_advantages=True, resets_per_unroll=0
-)
-_ALGORITHMS: dict[str, dict[str, Any]] = {
-    "ppo": _SEVERAL_PASSES,
-    "ppo-kl": _SEVERAL_PASSES,
-    "ppo-decoupled": _SEVERAL_PASSES,
-    "awr": dict(normalize_advantages=True),
-    # A step of its own for the policy wants a large batch; the critic then makes many small ones.
-    "trpo": _SEVERAL_PASSES | dict(unroll_length=128, towers="separate", learning_rate=2.5e-3),
-}
-"""What an algorithm has in place of its environment's settings."""
-
 
 def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     """The settings that a run of `algorithm` on `env` starts from.
 
     Args:
       env: environment id; one that has no entry gets the general defaults.
-      algorithm: name of the objective.
+      algorithm: name of a registered algorithm, or MODULE:NAME.
 
     Returns:
       `(Config, Hyper)`.
+
+    Raises:
+      ValueError: there is no such algorithm.
 
     >>> defaults("CartPole-v1")[0].steps
     500000
     """
     family = next((name for name, members in _FAMILIES.items() if env in members), None)
-    settings = (_SETTINGS[family] if family else {}) | _ALGORITHMS.get(algorithm, {})
+    settings = (_SETTINGS[family] if family else {}) | dict(algorithms.get(algorithm).defaults)
     static = {field.name for field in dataclasses.fields(Config)}
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})

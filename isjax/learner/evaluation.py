@@ -1,14 +1,15 @@
 """Playing whole episodes of a policy, on keys of their own: to evaluate it, or to log what it did."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.environments import Adapter
+from isjax.environments.adapter import Adapter
 from isjax.learner.randomness import Domain, stream
-from isjax.learner.unroll import reset_actors
+from isjax.learner.unroll import reset_actors, step_and_reset
 from isjax.types import Key, Tree
 
 Choice = Callable[[Key, Tree, Tree], tuple[jax.Array, Tree, Tree]]
@@ -74,22 +75,24 @@ def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key
     actors = reset_actors(adapter, episodes, stream(key, Domain.EPISODE_RESETS))
     actions_key, steps_key = stream(key, Domain.EPISODE_ACTIONS), stream(key, Domain.EPISODE_STEPS)
 
+    step_all = jax.vmap(functools.partial(step_and_reset, adapter))
+
     def step(loop):
         t, observation, state, carry, running, played, log = loop
         running = running & has_legal_action(adapter, observation)
         action, carry, kept = choose(jax.random.fold_in(actions_key, t), observation, carry)
         # Any state will do to go on from after an episode: what follows does not count.
-        fresh = (observation, state) if adapter.takes_fresh else None
+        here = None if adapter.resets_itself else (observation, state)
         keys = jax.random.split(jax.random.fold_in(steps_key, t), episodes)
-        after = jax.vmap(adapter.step)(keys, state, adapter.actions.execute(action), fresh)
+        after, (observation, state) = step_all(keys, state, adapter.actions.execute(action), here)
         reward = jnp.where(running, after.reward, 0.0)
         if log is not None:
             row = (reward, jax.tree.map(lambda x: jnp.where(running, x, 0), kept))
             log = jax.tree.map(lambda rows, x: jax.lax.dynamic_update_index_in_dim(rows, x, t, 0), log, row)
-        ended = running & (after.terminated | after.truncated)
+        ended = running & after.ended
         played = Evaluation(played.episode_return + reward, played.length + running, played.finished | ended)
         running = running & ~ended
-        return t + 1, after.observation, after.state, carry, running, played, log
+        return t + 1, observation, state, carry, running, played, log
 
     def unfinished(loop):
         return (loop[0] < longest(adapter)) & jnp.any(loop[4])

@@ -1,10 +1,10 @@
-"""JAX's Threefry with its rounds written out: the same numbers, in a fraction of the kernels.
+"""Keys: a check of those that a learner is given, and their generator Threefry with its loop over rounds unrolled.
 
-On a CPU, JAX hashes in a loop of five rounds, which costs little to compile where a program hashes once; here it is
-hashed many times, for a few numbers each, and the loops' kernels were a quarter of all there is to compile and a tenth
-of an update. Written out, every hash is one kernel, as it is in JAX itself on accelerators.
-From jax 0.11 on JAX's own is used everywhere: its compiler for CPUs does not come to an end over a hash of a hash that
-is written out.
+Unrolled, it draws the same random numbers from fewer kernels.
+On a CPU, JAX's own hash is a loop of five rounds. An update hashes many times, for a few numbers each, and these loops
+were a quarter of its compilation and a tenth of its run time. Unrolled, every hash is one kernel, as JAX's own is on
+accelerators. From jax 0.11 on JAX's own is used everywhere: its compiler for CPUs does not end on an unrolled hash
+of an unrolled hash.
 """
 
 import functools
@@ -21,19 +21,26 @@ from isjax.types import Key
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 COMPILES = jax.__version_info__ < (0, 11)
-"""Whether JAX's compiler for CPUs is one that can do with it: 0.10.2 can, 0.11.2 cannot."""
+"""Whether JAX's compiler for CPUs can compile unrolled hashes: that of 0.10.2 can, that of 0.11.2 cannot."""
 
 
-def written_out(key: Key) -> Key:
-    """The same key, of an implementation that draws the same numbers; a key that is not Threefry's stays as it is."""
+def check_key(key: Key) -> None:
+    """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
+    if key.ndim:
+        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
+    if "rbg" in str(jax.random.key_impl(key)):
+        raise ValueError(
+            "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."
+        )
+
+
+def unrolled_threefry(key: Key) -> Key:
+    """The same key, from which the same numbers are drawn by the unrolled hash; other generators' keys are returned."""
     if not COMPILES or jax.random.key_impl(key) != "threefry2x32":
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=IMPLEMENTATION)
-
-
-def as_given(key: Key, like: Key) -> Key:
-    """A key of the implementation that `like` has."""
-    return jax.random.wrap_key_data(jax.random.key_data(key), impl=jax.random.key_impl(like))
 
 
 def hash_pairs(key: jax.Array, first: jax.Array, second: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -100,4 +107,4 @@ IMPLEMENTATION = define_prng_impl(
     name="threefry2x32 written out",
     tag="isjax",
 )
-"""What `jax.random` needs to draw with it."""
+"""The unrolled generator, as `jax.random` takes one."""

@@ -4,67 +4,31 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
+from isjax.environments import make
+from isjax.environments.adapter import Adapter, adapt, as_environment
+from isjax.environments.distributions import Gaussian
 from isjax.errors import FieldError
 from isjax.learner.agent import Agent
+from isjax.learner.algorithms import Algorithm
 from isjax.learner.config import Config, Hyper
-from isjax.learner.distributions import Gaussian
-from isjax.learner.environments import Adapter, adapt, make_environment
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
-from isjax.learner.keys import as_given, written_out
+from isjax.learner.keys import check_key, unrolled_threefry
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
-from isjax.learner.objectives import Algorithm, get_algorithm
 from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
+from isjax.learner.state import LearnerState
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
+from isjax.learner.uses import get_algorithm
 from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol, torsos
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
 _NETWORK = ("network", "torso", "channels", "activation", "layer_norm", "heads")
 _MEMORY = ("memory", "memory_window")
-
-
-@flax.struct.dataclass
-class LearnerState:
-    """Everything a learner is: saving it and going on later gives the same numbers."""
-
-    hyper: Hyper
-    key: Key
-    """Never changes; update `u` draws from `fold_in(key, u)`."""
-    update: jax.Array
-    """`[]` int32, updates made so far."""
-    alive: jax.Array
-    """`[]` bool; false once anything that makes up the learner was not finite: nothing changes from then on.
-
-    That is its loss and gradient, parameters, optimizer, statistics and memories, and what it saw: observations,
-    rewards and returns. What an environment's state holds is the environment's own affair: infinity may be a
-    placeholder there.
-    """
-    died_at: jax.Array
-    """`[]` int32, the update (from 1) at which it died; −1 while it lives."""
-    died_of: jax.Array
-    """`[]` int32, a `types.Cause`."""
-    params: Tree
-    """The network's."""
-    optimizer: Tree
-    """The preconditioner's moments, of all parameters as one vector."""
-    lagging: Tree
-    """`[actor_lag, ...]`, the parameters before each of the last updates, in turn; `None` without lag."""
-    actors: Actors
-    """The environments, in the middle of their episodes."""
-    observation_moments: Moments | None
-    """Of the observations seen so far, if they are standardized."""
-    reward_scale: RewardScale | None
-    """What rewards are divided by, if they are scaled."""
-    kl_cost: jax.Array | None
-    """`[]`, the factor of an adaptive penalty, if the algorithm has one."""
-    replay: Replay | None
-    """Earlier unrolls, if they are learned from again."""
 
 
 class Learner(NamedTuple):
@@ -90,11 +54,12 @@ def make_learner(
 
     Args:
       config: the static settings.
-      environment: any object with gymnax's interface, in place of the one that `config.env` names.
-      environment_params: its parameters; `environment.default_params` if left out.
+      environment: an `isjax.environments.Environment` or any object with gymnax's interface, in place of the one that
+        `config.env` names.
+      environment_params: those of an object with gymnax's interface; its `default_params` if left out.
       network: any `(init, apply)`, in place of the default network (see `types.Network`); with a memory, any
         `(start, init, apply)` (see `types.RecurrentNetwork`).
-      objective: any `(terms, hyper) → (loss, metrics)`, or an `objectives.Algorithm`, in place of the one that
+      objective: any `(terms, hyper) → (loss, metrics)`, or an `algorithms.Algorithm`, in place of the one that
         `config.algorithm` names.
 
     Returns:
@@ -122,8 +87,8 @@ def make_agent(
 ) -> Agent:
     """The environment and network of a learner, made as `make_learner` makes them."""
     if environment is None:
-        environment, environment_params = make_environment(config.env, config.env_params)
-    adapter = adapt(environment, environment_params, box_actions=config.box_actions)
+        environment = make(config.env, config.env_params)
+    adapter = adapt(as_environment(environment, environment_params), box_actions=config.box_actions)
     network = as_present_protocol(network) if network else default_network(config, adapter)
     if config.normalize_observations and getattr(network, "takes_structure", False):
         raise FieldError("normalize_observations", "off where the network takes structured observations", "on")
@@ -162,14 +127,14 @@ class _Program(NamedTuple):
         check_key(key)
         config = self.config
         settings = (Hyper() if hyper is None else hyper).as_arrays()
-        quick = written_out(key)
-        updates_key, resets_key = stream(quick, Domain.UPDATES), stream(quick, Domain.FIRST_RESETS)
+        unrolled = unrolled_threefry(key)
+        resets_key = stream(unrolled, Domain.FIRST_RESETS)
         actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
-        params = self.agent.init(stream(quick, Domain.PARAMETERS), actors.observation)
+        params = self.agent.init(stream(unrolled, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,
-            key=as_given(updates_key, key),
+            key=stream(key, Domain.UPDATES),
             update=jnp.zeros((), jnp.int32),
             alive=jnp.ones((), bool),
             died_at=jnp.full((), -1, jnp.int32),
@@ -180,16 +145,17 @@ class _Program(NamedTuple):
             actors=actors,
             observation_moments=self.moments(actors.observation),
             reward_scale=RewardScale.start(config.num_envs) if config.normalize_rewards else None,
-            kl_cost=jnp.asarray(settings.kl_cost) if self.algorithm.adapts_kl_cost else None,
+            # Copies: a state whose parts share memory cannot be donated.
+            algorithm=jax.tree.map(jnp.copy, self.algorithm.init(params, settings)),
             replay=None,
         )
         if not config.replayed_envs:
             return state
-        unroll = jax.eval_shape(lambda: self.act(state, updates_key)[0])
+        unroll = jax.eval_shape(lambda: self.act(state, resets_key)[0])
         return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
-        key = jax.random.fold_in(written_out(state.key), state.update)
+        key = jax.random.fold_in(unrolled_threefry(state.key), state.update)
         unroll, actors, finished = self.act(state, key)
         reward_scale = self.observe_rewards(state, unroll)
         batch = self.scaled(reward_scale, self.with_replayed(state, unroll, key))
@@ -202,15 +168,17 @@ class _Program(NamedTuple):
             actors=actors,
             observation_moments=self.observe(state.observation_moments, unroll),
             reward_scale=reward_scale,
-            kl_cost=learned.kl_cost,
+            algorithm=learned.algorithm,
         )
-        return self.settle(state, stepped, unroll, finished, learned.metrics)
+        return self.freeze_if_diverged(state, stepped, unroll, finished, learned.metrics)
 
     def act(self, state: LearnerState, key: Key) -> tuple[Unroll, Actors, Finished]:
         behavior = state.params if state.lagging is None else self.lagging_params(state)
 
         def policy(observation: Tree, memory: Tree) -> tuple[jax.Array, Tree]:
             params, _, memory = self.agent.step(behavior, state.observation_moments, observation, memory)
+            if self.algorithm.behave is not None:
+                params = self.algorithm.behave(params, state.algorithm, state.hyper)
             return params, memory
 
         return act(self.agent.adapter, self.config, policy, state.actors, key)
@@ -221,46 +189,46 @@ class _Program(NamedTuple):
         return jax.tree.map(lambda ring: jax.lax.dynamic_index_in_dim(ring, slot, keepdims=False), state.lagging)
 
     def observe_rewards(self, state: LearnerState, unroll: Unroll) -> RewardScale | None:
-        """The scale of rewards, for which the unroll itself counts already."""
+        """The scale that rewards are divided by; the unroll's own rewards count already."""
         if state.reward_scale is None:
             return None
         same_episode_t = ~(unroll.terminated_t | unroll.truncated_t)
         return state.reward_scale.observed(unroll.r_t, same_episode_t, state.hyper.discount)
 
     def scaled(self, scale: RewardScale | None, unroll: Unroll) -> Unroll:
-        """The unroll with its rewards over the present deviation of the discounted return, replayed ones too."""
+        """The unroll with all rewards, replayed ones too, divided by the present deviation of the discounted return."""
         return unroll if scale is None else unroll._replace(r_t=scale.scaled(unroll.r_t))
 
     def with_replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> Unroll:
-        """The unroll with columns of earlier ones, if there is a replay."""
+        """The unroll and, if there is a replay, environments of earlier unrolls beside its own."""
         if state.replay is None:
             return unroll
         drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
         return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
-        """Of the features, if they are standardized."""
+        """Moments of observations before any was seen, or `None` if observations are not standardized."""
         if not self.config.normalize_observations:
             return None
         return Moments.start(self.agent.adapter.encode(observation).shape[1:])
 
     def observe(self, moments: Moments | None, unroll: Unroll) -> Moments | None:
-        """Acting and learning of one update share the moments; the unroll counts from the next one on."""
+        """The moments for the next update. Acting and learning of one update share those from before it."""
         if moments is None:
             return None
         flat = jax.tree.map(lambda x: x[:-1].reshape(-1, *x.shape[2:]), unroll.observation_tm1)
         return moments.merged(self.agent.adapter.encode(flat))
 
-    def settle(
+    def freeze_if_diverged(
         self, before: LearnerState, after: LearnerState, unroll: Unroll, finished: Finished, metrics: Metrics
     ) -> tuple[LearnerState, Metrics]:
-        """Keeps the state of before for a learner that is not alive, or dies now, and tells."""
+        """The state of `before` for a learner that is dead or dies now, that of `after` for others; and all metrics."""
         health = metrics["loss/total"], metrics["loss/grad_norm"], _learned(after), unroll.r_t
         if before.replay is not None:
             health += unroll.observation_tm1, unroll.cut_observation
         healthy = _all_finite(health)
         alive = before.alive & healthy
-        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _settled_here(after), _settled_here(before))
+        state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _frozen_here(after), _frozen_here(before))
         state = dataclasses.replace(
             state,
             key=before.key,
@@ -285,13 +253,13 @@ class _Program(NamedTuple):
         return state, metrics
 
     def cause(self, unroll: Unroll) -> jax.Array | int:
-        """What a learner that did not survive `unroll` died of."""
+        """The `Cause` of death of a learner that diverged in this unroll."""
         acted_on = jax.tree.map(lambda x: x[:-1], unroll.observation_tm1)
         could_act = jnp.all(has_legal_action(self.agent.adapter, acted_on))
         return jnp.where(could_act, jnp.int32(Cause.NOT_FINITE), jnp.int32(Cause.NO_LEGAL_ACTION))
 
     def remember(self, state: LearnerState, alive: jax.Array) -> Tree:
-        """The parameters from before this update, in the slot that it acted from."""
+        """`lagging` with the parameters from before this update in the slot that it acted from, the oldest one."""
         slot = state.update % self.config.actor_lag
         acted_from = self.lagging_params(state)
         kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), state.params, acted_from)
@@ -307,30 +275,18 @@ class _Program(NamedTuple):
                 return actions.mode(policy), memory, ()
             return actions.sample(policy, actions.noise(key, (episodes,))), memory, ()
 
-        return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, written_out(key))
+        return evaluate(self.agent.adapter, choose, self.agent.memory(episodes), episodes, unrolled_threefry(key))
 
 
 def _learned(state: LearnerState) -> Tree:
-    """All of a state but what its environments keep to themselves, what never changes, and copies of earlier parts."""
+    """The part of a state that has to be finite: without environments' own states, settings and earlier copies."""
     actors = state.actors._replace(state=None)
-    return dataclasses.replace(_settled_here(state), hyper=None, alive=None, actors=actors)
+    return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors)
 
 
-def _settled_here(state: LearnerState) -> LearnerState:
-    """Without what takes care of itself: a key never changes, and rings are written one slot at a time."""
+def _frozen_here(state: LearnerState) -> LearnerState:
+    """A state without its key, which never changes, and its rings, which are written one slot at a time."""
     return dataclasses.replace(state, key=None, lagging=None, replay=None)
-
-
-def check_key(key: Key) -> None:
-    """Raises unless `key` is typed and of an implementation that is sound under `vmap`."""
-    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        raise TypeError("key must be a typed key, as jax.random.key(seed) makes them.")
-    if key.ndim:
-        raise ValueError(f"key must be a single key, but its shape is {list(key.shape)}; vmap over several of them.")
-    if "rbg" in str(jax.random.key_impl(key)):
-        raise ValueError(
-            "key must not be of an rbg implementation: under vmap it draws every learner's numbers from the first key."
-        )
 
 
 def _all_finite(tree: Tree) -> jax.Array:

@@ -51,12 +51,37 @@ _TABLE: tuple[Metric, ...] = (
     Metric("kl/cost", "mean", "Factor of the KL penalty", "factor"),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}
+"""The metrics of isjax, and those that were registered."""
 _WEIGHT = "_weight"
 _RESERVED = (*(metric.name for metric in _TABLE[:6]), _WEIGHT)
 
 
+def register_metric(name: str, *, title: str, reduction: Reduction = "mean", unit: str = "value") -> Metric:
+    """Says what a metric of an algorithm or objective means, for tables and pages.
+
+    Args:
+      name: as the loss returns it, such as "q/overestimation".
+      title: what a page calls it.
+      reduction: how several gradient steps and updates become one number: mean, sum, min, max or last.
+      unit: of its axis.
+
+    Raises:
+      ValueError: isjax itself has a metric of that name, or there is no such reduction.
+
+    >>> register_metric("doc/error", title="Largest error", reduction="max").reduction, metric_of("doc/error").title
+    ('max', 'Largest error')
+    """
+    if any(metric.name == name for metric in _TABLE):
+        raise ValueError(f"A metric must not be called {name}, which is one of isjax's own.")
+    allowed = ("mean", "sum", "min", "max", "last")
+    if reduction not in allowed:
+        raise ValueError(f"reduction must be one of {', '.join(allowed)}, but it is {reduction!r}.")
+    METRICS[name] = Metric(name, reduction, title, unit)
+    return METRICS[name]
+
+
 def metric_of(name: str) -> Metric:
-    """What is declared of a metric. Others are means, or extremes where their names end so.
+    """What is registered of a metric. Others are means, or extremes where their names end so.
 
     >>> metric_of("trust/kl_max").reduction, metric_of("my/error").reduction, metric_of("my/error_max").reduction
     ('max', 'mean', 'max')
@@ -80,8 +105,8 @@ def start(like: Metrics) -> Metrics:
 
     def empty(name: str, x: jax.Array) -> jax.Array:
         reduction = metric_of(name).reduction
-        if reduction in ("last", "sum"):
-            return jnp.zeros(x.shape, x.dtype)
+        if reduction in ("last", "sum"):  # a sum of booleans is a number
+            return jnp.zeros(x.shape, x.dtype if reduction == "last" else jnp.promote_types(x.dtype, jnp.int32))
         fill = {"min": jnp.inf, "max": -jnp.inf}.get(reduction, 0.0)
         return jnp.full(x.shape, fill, jnp.promote_types(x.dtype, jnp.float32))
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._checks import check_fraction
+from isjax.environments.distributions import ActionDistribution, Categorical, Gaussian
 from isjax.learner.agent import Agent
-from isjax.learner.distributions import ActionDistribution, Categorical, Gaussian
 from isjax.learner.evaluation import play
 from isjax.learner.randomness import Domain, stream
 from isjax.ops.ratios import log_ratios

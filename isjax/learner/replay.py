@@ -1,4 +1,4 @@
-"""A ring of a learner's newest unrolls, to be mixed with fresh ones."""
+"""Replay: a ring buffer of a learner's newest unrolls, to be learned from again beside fresh ones."""
 
 from typing import NamedTuple
 
@@ -10,10 +10,10 @@ from isjax.types import Key, Unroll
 
 
 class Replay(NamedTuple):
-    """The newest unrolls; unroll `u` stands in slot `u mod R`.
+    """The newest R unrolls; that of update `u` stands in slot `u mod R`.
 
-    They are kept as they were observed. What follows from statistics that change, as scaled rewards and standardized
-    observations do, follows anew whenever they are drawn.
+    They are kept as the environments gave them. Rewards are scaled and observations standardized anew whenever they are
+    drawn, by the statistics of that time.
     """
 
     unrolls: Unroll
@@ -21,16 +21,16 @@ class Replay(NamedTuple):
 
     @classmethod
     def start(cls, like: Unroll, size: int) -> "Replay":
-        """Empty; `like` gives shapes and types."""
+        """An empty replay of `size` unrolls with the shapes and types of `like`."""
         return cls(jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), like))
 
     @property
     def size(self) -> int:
-        """R, how many unrolls it keeps."""
+        """R, the number of unrolls that are kept."""
         return self.unrolls.r_t.shape[0]
 
     def stored(self, unroll: Unroll, update: jax.Array, where: jax.Array) -> "Replay":
-        """With the unroll of `update` in the oldest one's place, or as it was if `where` is false."""
+        """The replay with the unroll of `update` in place of the oldest one, or unchanged if `where` is false."""
 
         def store(ring: jax.Array, x: jax.Array) -> jax.Array:
             slot = update % self.size
@@ -40,9 +40,9 @@ class Replay(NamedTuple):
         return Replay(jax.tree.map(store, self.unrolls, unroll))
 
     def drawn(self, columns: int, unroll: Unroll, update: jax.Array, key: Key) -> Unroll:
-        """`columns` environments, each of an unroll of its own, uniformly from those stored and `unroll`.
+        """As many environments as `columns`, each from an unroll drawn uniformly among those stored and `unroll`.
 
-        That of `update` itself, `unroll`, is to be stored once it is known that learning from it went well.
+        `unroll` is that of `update` itself. It is stored only after learning from it, if the learner then still lives.
         """
         unrolls_key, envs_key = stream(key, Domain.REPLAYED_UNROLLS), stream(key, Domain.REPLAYED_ENVIRONMENTS)
         slot = jax.random.randint(unrolls_key, (columns,), 0, jnp.minimum(update + 1, self.size))
@@ -57,7 +57,7 @@ class Replay(NamedTuple):
 
 
 def joined(fresh: Unroll, replayed: Unroll, burn_in: int) -> Unroll:
-    """One unroll of both; of replayed columns the first `burn_in` rows are not to be learned from."""
+    """Both unrolls side by side, the first `burn_in` time steps of replayed ones marked as not to be learned from."""
     unroll = jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=1), fresh, replayed)
     if not burn_in:
         return unroll

@@ -1,13 +1,15 @@
 """Acting: one `lax.scan` over the environments of one learner."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from isjax.environments.adapter import Adapter
+from isjax.environments.api import Step
 from isjax.learner.config import Config
-from isjax.learner.environments import Adapter
 from isjax.learner.metrics import expand
 from isjax.learner.randomness import Domain, stream
 from isjax.types import Key, Tree, Unroll
@@ -45,13 +47,13 @@ def reset_actors(adapter: Adapter, num_envs: int, key: Key, memory: Tree = ()) -
 
 
 def cut_rows(adapter: Adapter, unroll_length: int) -> int:
-    """How often a time limit can cut one environment during an unroll: ⌈T / limit⌉ times where one is guaranteed."""
-    return -(-unroll_length // adapter.max_steps) if adapter.max_steps else unroll_length
+    """How often one environment can be truncated during an unroll: ⌈T / limit⌉ times where a limit is guaranteed."""
+    return -(-unroll_length // adapter.uncut_steps)
 
 
 def draw_resets(adapter: Adapter, config: Config, key: Key) -> tuple[Tree, Tree] | None:
     """`(observation, state)` `[R, B, ...]` of the next episodes, or `None` if the environment draws its own."""
-    if not adapter.takes_fresh:
+    if adapter.resets_itself:
         return None
     rows = config.resets_per_unroll or config.unroll_length
     return jax.vmap(jax.vmap(adapter.reset))(jax.random.split(key, (rows, config.num_envs)))
@@ -73,6 +75,20 @@ def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Arra
         return chosen
 
     return jax.tree.map(choose, fresh)
+
+
+def step_and_reset(
+    adapter: Adapter, key: Key, state: Tree, action: jax.Array, fresh: tuple[Tree, Tree] | None
+) -> tuple[Step, tuple[Tree, Tree]]:
+    """One step of one environment, and `(observation, state)` to act on next: `fresh` where the episode has ended.
+
+    This is the only place where environments are reset, but for those that do it themselves.
+    """
+    after = adapter.step(key, state, action)
+    if after.following is not None:
+        return after, after.following
+    ended, reached = after.ended, (after.observation, after.state)
+    return after, jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, reached)
 
 
 def act(
@@ -101,7 +117,7 @@ def act(
     noise = adapter.actions.noise(stream(key, Domain.ACTIONS), (rows, num_envs))
     step_keys = jax.random.split(stream(key, Domain.STEPS), (rows, num_envs))
     fresh = draw_resets(adapter, config, stream(key, Domain.RESETS))
-    step_all = jax.vmap(adapter.step)
+    step_all = jax.vmap(functools.partial(step_and_reset, adapter))
     slots = jnp.arange(cut_rows(adapter, rows))
 
     def step(carry, row):
@@ -110,16 +126,15 @@ def act(
         params, memory = policy(actors.observation, actors.memory)
         action = adapter.actions.sample(params, noise)
         fresh_now = choose_resets(config, fresh, t, end_count)
-        after = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
+        after, (observation, state) = step_all(keys, actors.state, adapter.actions.execute(action), fresh_now)
         # The slot that a cut would fill, if there can be one more.
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
-        final = after.final_observation
-        cuts = jax.tree.map(lambda kept, x: jnp.where(expand(fill, kept), x[None], kept), cuts, final)
-        ended = after.terminated | after.truncated
+        cuts = jax.tree.map(lambda kept, x: jnp.where(expand(fill, kept), x[None], kept), cuts, after.observation)
+        ended = after.ended
         episode_return = actors.episode_return + after.reward
         memory = jax.tree.map(lambda x: jnp.where(expand(ended, x), jnp.zeros_like(x), x), memory)
-        actors_next = Actors(after.observation, after.state, memory, jnp.where(ended, 0.0, episode_return))
+        actors_next = Actors(observation, state, memory, jnp.where(ended, 0.0, episode_return))
         finished_return = jnp.where(ended, episode_return, 0.0)
         kept = (actors.observation, action, params, after.reward, after.terminated, after.truncated, slot)
         return (actors_next, cuts, cut_count + after.truncated, end_count + ended), (kept, finished_return)

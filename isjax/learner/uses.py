@@ -1,4 +1,4 @@
-"""Which settings have a say: those that an algorithm declares, unless another setting switches them off."""
+"""Which algorithm and which settings count: those that it declares, unless another setting switches them off."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,24 +6,45 @@ from collections.abc import Sequence
 import numpy as np
 
 from isjax.errors import FieldError
+from isjax.learner.algorithms.base import PARTICULAR, REPLAY, Algorithm, OwnObjective, algorithms
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import defaults
 from isjax.networks import memories, torsos
+from isjax.types import Objective
 
-COSTS = ("value_cost", "entropy_cost")
-"""What an algorithm uses whose loss is that of a policy, a value and an entropy."""
-TARGETS = ("lambda_", "clip_rho", "clip_c")
-"""What an algorithm uses whose targets are V-trace's."""
-REPLAY = ("replay_fraction", "replay_size", "replay_mask", "replay_max_kl", "burn_in")
-"""What an algorithm uses that can learn from earlier unrolls."""
-PARTICULAR = (
-    *("correction", "products", "normalize_advantages", "clip_values"),
-    *("clip_pg_rho", "clip_epsilon", "max_kl", "kl_cost", "temperature", "max_weight"),
-    *COSTS,
-    *TARGETS,
-    *REPLAY,
-)
-"""The settings that not every algorithm uses."""
+
+def get_algorithm(config: Config, objective: Objective | Algorithm | None = None) -> Algorithm:
+    """The algorithm that `config.algorithm` names, or a user's own in its place.
+
+    Raises:
+      ValueError: there is none of that name, or its settings do not go together.
+    """
+    if objective is None:
+        algorithm = algorithms.get(config.algorithm)(config)
+    elif isinstance(objective, Algorithm):
+        algorithm = objective
+    else:
+        algorithm = OwnObjective(config, objective)
+    _check(config, algorithm)
+    refuse_unused(config, algorithm.uses)
+    return algorithm
+
+
+def check_settings(config: Config, hyper: Hyper) -> None:
+    """Raises `ValueError` for a setting that is out of range, or that was given and has no say. For the host."""
+    hyper.check()
+    refuse_unused(config, get_algorithm(config).uses, hyper)
+
+
+def settings_in_use(settings: Sequence[tuple[Config, Hyper]]) -> list[tuple[Config, Hyper]]:
+    """Settings of a sweep, each with what has no say in it as it is by default.
+
+    Raises:
+      ValueError: one of them has no say anywhere.
+    """
+    uses = [algorithms.get(config.algorithm)(config).uses for config, _ in settings]
+    refuse_used_nowhere(settings, uses)
+    return [without_unused(config, each, hyper) for (config, hyper), each in zip(settings, uses, strict=True)]
 
 
 def silent(config: Config, uses: Sequence[str] | None) -> dict[str, str]:
@@ -88,3 +109,26 @@ def _first_given(name: str, config: Config, hyper: Hyper | None) -> object | Non
     general, own = (np.float32(getattr(each, name)) for each in (Hyper(), own_hyper))
     values = np.ravel(np.asarray(getattr(hyper, name)))
     return next((x for x in values.tolist() if np.float32(x) not in (general, own)), None)
+
+
+def _check(config: Config, algorithm: Algorithm) -> None:
+    """Raises `ValueError` for settings that this algorithm has no use for, or cannot do with."""
+    has_prepared = algorithm.prepare is not None
+    if config.normalize_advantages and not has_prepared:
+        rule = f"off for {config.algorithm}, whose advantages change with every gradient step"
+        raise FieldError("normalize_advantages", rule, "on")
+    if config.replay_fraction and has_prepared:
+        rule = f"0 for {config.algorithm}, whose advantages are settled before the first gradient step"
+        raise FieldError("replay_fraction", rule, config.replay_fraction)
+    if (config.burn_in or config.replay_mask) and not config.replay_fraction:
+        name = "burn_in" if config.burn_in else "replay_mask"
+        raise FieldError(name, "left alone where {replay_fraction} is 0", getattr(config, name))
+    in_any_order = has_prepared and config.memory == "none"
+    columns = config.num_envs * config.unroll_length if in_any_order else config.batch_envs
+    if columns % config.minibatches:
+        what = (
+            "{num_envs} · {unroll_length}"
+            if in_any_order
+            else "{num_envs}" + " with replay" * (config.replay_fraction > 0)
+        )
+        raise FieldError("minibatches", f"a divisor of {what}, which is {columns}", config.minibatches)

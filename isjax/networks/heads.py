@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer, normal, zeros
 
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 
 _POLICY_SCALE = 0.01
 

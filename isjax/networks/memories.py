@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax.networks.layers import memory_init
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 from isjax.types import Flags, Tree
 
 

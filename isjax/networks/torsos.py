@@ -7,7 +7,7 @@ import jax
 
 from isjax.errors import FieldError
 from isjax.networks.layers import PatchConvolution, torso_init
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 
 Activation = Literal["tanh", "relu"]
 

@@ -89,10 +89,13 @@ def ratio_histogram(log_rho: jax.Array, *, is_valid: Flags | None = None) -> jax
     if is_valid is not None:
         check_same_shape(log_rho=log_rho, is_valid=is_valid)
         check_flags(is_valid=is_valid)
-    everything = mean_over_valid(jnp.ones_like(log_rho), is_valid)
-    above = jax.vmap(lambda edge: mean_over_valid(log_rho > edge, is_valid))(jnp.log(jnp.asarray(RATIO_EDGES)))
-    histogram = jnp.append(everything, above) - jnp.append(above, 0.0)
-    return jnp.where(jnp.any(jnp.isnan(log_rho), where=is_valid), jnp.nan, histogram)
+    counts = jnp.ones_like(log_rho, bool) if is_valid is None else is_valid
+    everything = jnp.sum(counts, dtype=jnp.int32)
+    edges = jnp.log(jnp.asarray(RATIO_EDGES))
+    above = jax.vmap(lambda edge: jnp.sum((log_rho > edge) & counts, dtype=jnp.int32))(edges)
+    within = jnp.append(everything, above) - jnp.append(above, 0)  # whole numbers: a bin that is empty is 0
+    histogram = (within / jnp.maximum(everything, 1)).astype(log_rho.dtype)
+    return jnp.where(jnp.any(jnp.isnan(log_rho), where=counts), jnp.nan, histogram)
 
 
 def ratio_diagnostics(

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import future
 
 from isjax.learner import LearnerState
-from isjax.learner.keys import written_out
+from isjax.learner.keys import unrolled_threefry
 from isjax.run.files import Damaged, brief, check_seal, checksum, is_number, is_regular, kind_of, object_of, sealed
 
 Rows = dict[str, np.ndarray]
@@ -26,6 +26,8 @@ small ones to write, and learners can be taken from several tables."""
 _ROWS, _CHECKSUM, _PROGRESS = "state/rows.npz", "state/rows.json", "progress/metadata"
 """Files of a checkpoint."""
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_RENAMED = {"kl_cost": "algorithm"}
+"""Arrays of a state that earlier versions of isjax called otherwise, and what they are called now."""
 
 
 class RowsHandler(ocp.AsyncCheckpointHandler):
@@ -193,6 +195,8 @@ def _read(folder: Path) -> tuple[Rows, dict[str, Any]]:
     is_checked = "run" in progress  # an earlier version of isjax wrote no checksum
     if is_checked and json.loads((folder / _CHECKSUM).read_text("utf-8"))["checksum"] != checksum(rows):
         raise ValueError(f"the checksum of its {_ROWS} is another")
+    if isinstance(arrays := progress.get("layout"), dict):
+        progress["layout"] = {_RENAMED.get(name, name): x for name, x in arrays.items()}
     return rows, progress
 
 
@@ -248,7 +252,7 @@ def unpack(rows: Rows, like: LearnerState, key_implementation: str) -> LearnerSt
         if not _is_key(x):
             return columns
         key = jax.random.wrap_key_data(jnp.asarray(columns), impl=key_implementation)
-        return key if key.dtype == x.dtype else written_out(key)
+        return key if key.dtype == x.dtype else unrolled_threefry(key)
 
     return jax.tree.map(take, like)
 

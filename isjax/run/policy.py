@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax.learner import Config, Hyper, make_learner
-from isjax.learner.environments import animate
 from isjax.learner.evaluation import has_legal_action, longest
 from isjax.learner.learner import make_agent
 from isjax.learner.randomness import Domain, stream
+from isjax.learner.unroll import step_and_reset
 from isjax.run.files import read_json, replacing, write_json
 
 SETTINGS, PARAMS, EPISODE = "settings.json", "params.npz", "episode"
@@ -70,14 +70,17 @@ def load(folder: str | Path) -> Policy:
     settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["config"].items()}
     config = Config(**settings)
     like = jax.eval_shape(make_learner(config).init, jax.random.key(0), Hyper(**saved["hyper"]))
-    with np.load(folder / PARAMS) as file:
-        part = {"params": like.params, "observation_moments": like.observation_moments}
-        part = jax.tree.map_with_path(lambda path, x: jnp.asarray(file[_name(path)], x.dtype), part)
+    part = {"params": like.params, "observation_moments": like.observation_moments}
+    try:
+        with np.load(folder / PARAMS) as file:
+            part = jax.tree.map_with_path(lambda path, x: jnp.asarray(file[_name(path)], x.dtype), part)
+    except KeyError as error:
+        raise ValueError(f"{folder / PARAMS} was written by another version of isjax: {error.args[0]}.") from error
     return Policy(make_agent(config), dataclasses.replace(like, **part))
 
 
 def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
-    """Draws an episode with gymnax's own pictures; returns a line about it."""
+    """Draws an episode with the environment's own pictures; returns a line about it."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -87,11 +90,11 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     try:
         with tempfile.TemporaryDirectory() as place, replacing(path) as file:
             drawn = Path(place) / path.name
-            animate(config["env"], tuple(config["env_params"]), states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
+            policy.agent.adapter.draw(states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
             file.write(drawn.read_bytes())
-    except Exception as error:  # whatever gymnax and the libraries that it draws with may lack
+    except Exception as error:  # whatever the environment and the libraries that it draws with may lack
         reason = f"{error.__context__ or error}".partition("\n")[0]
-        return f"gymnax cannot draw {config['env']} here: {reason}"
+        return f"{config['env']} cannot be drawn here: {reason}"
     cut = f", its first {FRAMES} steps" if len(states) > FRAMES else ""
     end = "" if finished else ", given up without an end,"
     return f"An episode of {len(states):,} steps{end} with return {rewards.sum():.4g}{cut}: {path}"
@@ -107,9 +110,9 @@ def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool
     @jax.jit
     def step(observation, state, memory, key):
         action, memory = policy.act(one(observation), memory)
-        fresh = (observation, state) if adapter.takes_fresh else None
-        after = adapter.step(key, state, action[0], fresh)
-        return after.observation, after.state, memory, after.reward, after.terminated | after.truncated
+        here = None if adapter.resets_itself else (observation, state)
+        after, (observation, state) = step_and_reset(adapter, key, state, action[0], here)
+        return observation, state, memory, after.reward, after.ended
 
     states, rewards, memory, ended = [], [], policy.memory(1), False
     for t in range(longest(adapter)):

@@ -93,7 +93,7 @@ def group(settings: Sequence[Values], base: Base, config: Config, numbers: dict[
     Raises:
       ValueError: a setting is impossible.
     """
-    from isjax.learner.objectives import settings_in_use
+    from isjax.learner.uses import settings_in_use
 
     by_program: dict[Config, list[tuple[int, Hyper]]] = {}
     complete = settings_in_use([_complete(values, base, config) for values in settings])

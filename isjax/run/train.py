@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 
 from isjax.errors import FieldError
 from isjax.learner import make_learner
-from isjax.learner.objectives import check_settings
+from isjax.learner.uses import check_settings
 from isjax.population import make_population
 from isjax.run.checkpoints import Rows, read_newest
 from isjax.run.files import Damaged, is_there, read_json, sealed, write_json

@@ -8,6 +8,13 @@ from flax import struct
 from gymnax.environments import spaces
 from gymnax.environments.environment import Environment, EnvParams, EnvState
 
+from isjax.environments.adapter import Adapter, adapt, as_environment
+
+
+def adapted(environment: Any, params: Any = None, **options: Any) -> Adapter:
+    """The adapter of an object with gymnax's interface."""
+    return adapt(as_environment(environment, params), **options)
+
 
 @struct.dataclass
 class ProbeState(EnvState):

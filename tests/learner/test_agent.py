@@ -48,27 +48,29 @@ def test_values_with_a_memory_are_those_of_one_step_after_another(memory):
     actors = reset_actors(agent.adapter, 4, jax.random.key(0), agent.memory(4))
     params = jax.tree.map(lambda x: x + 0.3, agent.init(jax.random.key(1), actors.observation))
 
-    def policy(observation, memory):
-        policy, _, memory = agent.step(params, None, observation, memory)
-        return policy, memory
+    def act_by(observation, memory):
+        params_of_actions, _, memory = agent.step(params, None, observation, memory)
+        return params_of_actions, memory
 
     step = jax.jit(lambda observation, memory: agent.step(params, None, observation, memory))
-    run = jax.jit(lambda actors, key: act(agent.adapter, config, policy, actors, key))
+    run = jax.jit(lambda actors, key: act(agent.adapter, config, act_by, actors, key))
     _, actors, _ = run(actors, jax.random.key(2))
     unroll, _, _ = run(actors, jax.random.key(3))
-    seen = jax.jit(lambda unroll: agent.along(params, None, unroll))(unroll)
+    seen = jax.jit(lambda unroll: agent.forward_unroll(params, None, unroll))(unroll)
     carry = jax.tree.map(lambda x: x[0], unroll.memory)
     for t in range(8):
-        _, value, carry = step(unroll.observation_tm1[t], carry)
+        policy, value, carry = step(unroll.observation_tm1[t], carry)
+        np.testing.assert_allclose(seen.policy_tm1[t], policy, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(seen.v_tm1[t], value, rtol=1e-5, atol=1e-6)
         for env in range(4):
             if unroll.truncated_t[t, env]:
                 reached = unroll.cut_observation[unroll.cut_slot_t[t, env], env]
                 own = jax.tree.map(lambda x, env=env: x[env : env + 1], carry)
-                expected = step(reached[None], own)[1][0]
+                policy, value = (x[0] for x in step(reached[None], own)[:2])
             else:
-                expected = step(unroll.observation_tm1[t + 1], carry)[1][env]
-            np.testing.assert_allclose(seen.v_t[t, env], expected, rtol=1e-5, atol=1e-6)
+                policy, value = (x[env] for x in step(unroll.observation_tm1[t + 1], carry)[:2])
+            np.testing.assert_allclose(seen.policy_t[t, env], policy, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(seen.v_t[t, env], value, rtol=1e-5, atol=1e-6)
         ended = unroll.terminated_t[t] | unroll.truncated_t[t]
         carry = jax.tree.map(lambda x, ended=ended: jnp.where(ended[:, None], 0.0, x), carry)
     assert unroll.truncated_t.sum() >= 8
@@ -80,7 +82,7 @@ def test_a_masked_action_is_never_taken_by_learner_evaluation_or_recording(memor
     probe = Masked(3)
     config = with_memory(memory, actor_lag=1)
     learner = make_learner(config, environment=probe, objective=gap)
-    state = learner.init(jax.random.key(0))
+    state = learner.init(jax.random.key(0), Hyper(learning_rate=0.0))
     for _ in range(3):
         state, metrics = jax.jit(learner.update)(state)
         assert metrics["gap"] < 1e-4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnax.environments.environment import EnvParams
 
-from isjax.learner import Config, environments, make_learner
+from isjax.learner import Config, make_learner
 from isjax.learner.learner import make_agent
 from isjax.learner.recording import record
 from isjax.types import Cause
@@ -56,7 +56,7 @@ def test_episodes_are_played_to_their_end_whatever_limit_is_declared(make):
 
 
 def test_an_episode_that_never_ends_is_given_up_and_says_so(monkeypatch):
-    monkeypatch.setattr(environments, "UNLIMITED_STEPS", 50)
+    monkeypatch.setattr("isjax.environments.gymnax.UNLIMITED_STEPS", 50)
     endless = DeclaresOne(10**6)
     endless.is_truncated = lambda state, params: state.cue == 2
     learner = make_learner(SMALL, environment=endless)

@@ -90,3 +90,25 @@ def test_updates_after_a_death_change_nothing_but_the_flag():
     assert (result["episodes"], result["episode_return"]) == (2, 5.0)
     assert (result["ratio/min"], result["ratio/max"]) == (1.0, 1.0)
     assert not result["alive"]
+
+
+def test_a_registered_metric_is_reduced_as_it_says_and_called_by_its_title():
+    for reduction, expected in dict(sum=6.0, min=1.0, max=3.0, last=2.0, mean=2.0).items():
+        name = f"own/{reduction}_registered"
+        registered = metrics.register_metric(name, title="Mine", reduction=reduction, unit="apples")
+        assert metrics.metric_of(name) == registered == (name, reduction, "Mine", "apples")
+        rows = [{"alive": jnp.array(True), name: jnp.float32(x)} for x in (1, 3, 2)]
+        assert _merge(*rows)[name] == expected
+
+
+def test_a_sum_of_flags_counts_them():
+    metrics.register_metric("own/hits", title="Hits", reduction="sum")
+    rows = [{"alive": jnp.array(True), "own/hits": jnp.array(x)} for x in (True, False, True, True)]
+    assert _merge(*rows)["own/hits"] == 3
+
+
+def test_a_name_of_isjax_and_an_unknown_reduction_are_not_registered():
+    with pytest.raises(ValueError, match=r"must not be called ratio/max, which is one of isjax's own"):
+        metrics.register_metric("ratio/max", title="Mine")
+    with pytest.raises(ValueError, match="reduction must be one of mean, sum, min, max, last, but it is 'median'"):
+        metrics.register_metric("own/error", title="Mine", reduction="median")

@@ -8,6 +8,7 @@ import pytest
 from jax.extend.random import define_prng_impl
 
 from isjax.commands import best, evaluate, record
+from isjax.environments.adapter import as_environment
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learner import make_agent
 from isjax.learner.randomness import Domain, generator, stream
@@ -72,7 +73,7 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     """A run with two evaluations, and record, best and evaluate with the seed of the run."""
     ledger, probe = Ledger(), Restless(3)
     monkeypatch.setattr(jax.random, "key", ledger.key)
-    monkeypatch.setattr("isjax.learner.learner.make_environment", lambda *name: (probe, None))
+    monkeypatch.setattr("isjax.learner.learner.make", lambda *name: as_environment(probe))
     config = Config(num_envs=2, unroll_length=4, torso=(4,), evaluation_episodes=2, **settings)
     plan = Plan(config=config, hyper=Hyper(), learners=3, seed=SEED)
     learner = make_learner(config)
@@ -86,7 +87,6 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     )
     monkeypatch.setattr(restore, "open_run", lambda folder: trained)
     monkeypatch.setattr(sweep, "best_group", lambda folder: folder)
-    monkeypatch.setattr("isjax.learner.environments.UNLIMITED_STEPS", 4)
     log = tmp_path / "log.npz"
     record.record(record.RecordFlags(run="run", out=str(log), episodes=3, truth_episodes=2, seed=SEED))
     best.best(best.BestFlags(run="run", out=str(tmp_path / "best"), episodes=2, seed=SEED))

@@ -5,13 +5,12 @@ import pytest
 from gymnax.environments.environment import EnvParams
 
 from isjax.learner import Config
-from isjax.learner.environments import adapt
 from isjax.learner.unroll import act, cut_rows, reset_actors
-from tests.learner.probes import Duck, Probe
+from tests.learner.probes import Duck, Probe, adapted
 
 
 def _act(environment, config, unrolls=1, seed=0):
-    adapter = adapt(environment)
+    adapter = adapted(environment)
     actors = reset_actors(adapter, config.num_envs, jax.random.key(seed))
     run = jax.jit(
         lambda actors, key: act(adapter, config, lambda o, memory: (jnp.zeros((o.shape[0], 2)), memory), actors, key)
@@ -28,7 +27,7 @@ def test_rows_are_cut_where_the_time_limit_is_and_keep_the_observation_reached(w
     unroll, _, finished = _act(environment, Config(num_envs=2, unroll_length=8))
     np.testing.assert_array_equal(unroll.truncated_t[:, 0], [0, 0, 1, 0, 0, 1, 0, 0])
     assert not unroll.terminated_t.any()
-    assert unroll.cut_observation.shape[0] == cut_rows(adapt(environment), 8) == slots
+    assert unroll.cut_observation.shape[0] == cut_rows(adapted(environment), 8) == slots
     for row in (2, 5):
         slot = unroll.cut_slot_t[row]
         cut = unroll.cut_observation[slot, jnp.arange(2)]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.algorithms import Algorithm, Batch, Prepared, algorithms
+from isjax.learner.algorithms.base import PARTICULAR
 from isjax.learner.defaults import defaults
-from isjax.learner.objectives import ALGORITHMS, Algorithm, check_settings, get_algorithm, settings_in_use
-from isjax.learner.uses import PARTICULAR
+from isjax.learner.uses import check_settings, get_algorithm, settings_in_use
 from isjax.types import Terms
 
 OTHER_VALUES = dict(
@@ -33,7 +34,7 @@ def settings_of(algorithm, **changes):
     return dataclasses.replace(config, **static), dataclasses.replace(hyper, **rest)
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", algorithms.names)
 def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
     uses = get_algorithm(Config(algorithm=algorithm, towers="separate")).uses
     assert set(uses) <= set(PARTICULAR)
@@ -45,13 +46,13 @@ def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
 
 
 def test_every_particular_setting_is_used_by_somebody():
-    used = {name for make in ALGORITHMS.values() for name in make(Config()).uses}
+    used = {name for each in algorithms.names for name in algorithms.get(each)(Config(towers="separate")).uses}
     assert used == set(PARTICULAR)
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", algorithms.names)
 def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm):
-    """The loss and what is fixed before it, as functions of `Hyper`, change with these numbers alone."""
+    """The loss and what is prepared before it, as functions of `Hyper`, change with these numbers alone."""
     config = Config(algorithm=algorithm, towers="separate")
     made = get_algorithm(config)
     keys = jax.random.split(jax.random.key(0), 8)
@@ -61,11 +62,11 @@ def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm)
     terms = Terms(log_pi, x[2] ** 2, x[3], x[4], log_mu, x[5], jnp.full((6, 4), 0.9), same)
 
     def of(hyper):
-        if made.fix is None:
-            return made.loss(terms, hyper)[0]
-        advantage, target = made.fix(terms, hyper)
-        fixed = dict(log_prox_tm1=log_pi + 0.3 * x[6], v_prox_tm1=x[7], kl_tm1=x[6] ** 2, kl_cost=hyper.kl_cost)
-        return made.loss(terms._replace(advantage_tm1=advantage, target_tm1=target, **fixed), hyper)[0]
+        batch = Batch(terms, None, None, None, made.init({}, hyper), None)
+        if made.prepare is None:
+            return made.loss(batch, hyper)[0]
+        old = (log_pi + 0.3 * x[6], x[7], x[6] ** 2)
+        return made.loss(batch._replace(prepared=Prepared(*made.prepare(terms, hyper), *old)), hyper)[0]
 
     start = Hyper(lambda_=0.9)
     before = of(start)
@@ -100,7 +101,7 @@ def test_what_another_setting_switches_off_is_refused(changes, message):
 def test_an_objective_of_ones_own_uses_what_it_likes():
     config = Config(correction="none", clip_values=True)
     assert get_algorithm(config, lambda terms, hyper: (jnp.zeros(()), {})).uses is None
-    assert get_algorithm(config, Algorithm(lambda terms, hyper: (jnp.zeros(()), {}))).uses is None
+    assert get_algorithm(config, Algorithm(config)).uses is None
 
 
 def test_in_a_sweep_it_is_enough_that_one_algorithm_uses_a_setting():

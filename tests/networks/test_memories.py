@@ -118,7 +118,7 @@ def test_values_at_time_limits_are_those_of_a_loop_for_every_learner(name):
         first_key, key = jax.random.split(key)
         _, actors, _ = act(agent.adapter, config, policy, actors, first_key)
         unroll, _, _ = act(agent.adapter, config, policy, actors, key)
-        return unroll, agent.along(params, None, unroll)
+        return unroll, agent.forward_unroll(params, None, unroll)
 
     params, actors = jax.vmap(start)(jax.random.split(jax.random.key(0), 2))
     unrolls, seen = jax.jit(jax.vmap(unrolled))(params, actors, jax.random.split(jax.random.key(1), 2))

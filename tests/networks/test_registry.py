@@ -13,7 +13,7 @@ import pytest
 from isjax import networks
 from isjax.cli import main
 from isjax.learner import Config, Hyper, make_learner
-from isjax.networks.registry import Registry
+from isjax.registry import Registry
 from isjax.run.files import read_json
 from isjax.run.plan import Plan
 from tests.learner.probes import Probe

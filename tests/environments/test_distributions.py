@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from isjax.learner.distributions import UNBOUNDED, Categorical, Gaussian
+from isjax.environments.distributions import UNBOUNDED, Categorical, Gaussian
 
 
 def test_categorical_samples_follow_the_probabilities():

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isjax.learner.distributions import one_hot
+from isjax.environments.distributions import one_hot
 from isjax.types import Tree
 
 MAX_ONE_HOT = 256
@@ -106,7 +106,7 @@ def _range(space: Any) -> Range:
 def _space_at(space: Any, path: tuple[Any, ...]) -> Any:
     """The space of a leaf; `None` where spaces are not laid out as the observation is."""
     for key in path:
-        spaces = getattr(space, "spaces", None)
+        spaces = getattr(space, "spaces", space)
         name = next((getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind)), None)
         try:
             space = spaces[name]  # type: ignore[index]

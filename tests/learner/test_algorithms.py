@@ -1,4 +1,4 @@
-"""Algorithms by name: what they fix, what they adapt, and what they never exceed."""
+"""Algorithms by name: what they prepare, what they keep, and what they never exceed."""
 
 import dataclasses
 
@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from isjax import ops
-from isjax.learner import Config, Hyper, make_learner
+from isjax.cli import main
+from isjax.environments.distributions import Categorical, Gaussian
+from isjax.learner import Config, Hyper, make_learner, objectives
+from isjax.learner.algorithms import Algorithm, algorithms, register_algorithm
+from isjax.learner.algorithms.targets import corrected_advantage
 from isjax.learner.defaults import defaults
-from isjax.learner.distributions import Categorical, Gaussian
 from isjax.learner.learner import make_agent
 from isjax.learner.learning import Learning
-from isjax.learner.objectives import ALGORITHMS, Algorithm, corrected_advantage, get_algorithm
+from isjax.learner.uses import get_algorithm
+from isjax.run.files import read_json
+from isjax.run.table import read_metrics
 from isjax.types import Terms
 from tests.learner.probes import Probe
 
@@ -126,7 +131,7 @@ def test_the_penalty_of_ppo_kl_adapts_to_the_kl_that_an_update_came_to():
         factor = 2.0 if m["kl/update"] > 1.5e-6 else 0.5 if m["kl/update"] < 1e-6 / 1.5 else 1.0
         np.testing.assert_allclose(following, cost * factor)
     assert costs[-1] > costs[0] == 1.0
-    assert state.kl_cost == costs[-1] * 2.0
+    assert state.algorithm == costs[-1] * 2.0
 
 
 @pytest.mark.parametrize("algorithm", ["impala", "pg-is", "ppo-decoupled", "awr"])
@@ -137,27 +142,121 @@ def test_the_first_of_several_steps_sees_ratios_of_exactly_one(algorithm):
     assert kept[0]["ratio/max"] > 1.0
 
 
-def test_rows_are_shuffled_and_their_advantages_are_fixed():
-    """Every gradient step sees a permutation's share of rows, with what was settled before the first one."""
+class Watching(Algorithm):
+    """Hands every batch to a function of the host."""
+
+    def __init__(self, config, watch):
+        super().__init__(config)
+        self.watch = watch
+
+    def loss(self, batch, hyper):
+        jax.debug.callback(lambda x: self.watch(jax.tree.map(np.asarray, x)), batch._replace(under=None))
+        return jnp.mean(batch.terms.v_tm1), {}
+
+
+class Prepares(Watching):
+    def prepare(self, terms, hyper):
+        return terms.r_t + 10.0 * terms.v_tm1, terms.v_tm1
+
+
+def test_time_steps_are_shuffled_and_their_advantages_are_prepared():
+    """Every gradient step sees a permutation's share of time steps, with what was settled before the first one."""
     kept = []
-
-    def loss(terms, hyper):
-        jax.debug.callback(lambda t: kept.append(jax.tree.map(np.asarray, t)), terms)
-        return jnp.mean(terms.v_tm1), {}
-
-    algorithm = Algorithm(loss, fix=lambda terms, hyper: (terms.r_t + 10.0 * terms.v_tm1, terms.v_tm1))
     config = dataclasses.replace(SMALL, epochs=2, minibatches=4)
-    learner = make_learner(config, environment=Probe(3, reward="cue"), objective=algorithm)
+    learner = make_learner(config, environment=Probe(3, reward="cue"), objective=Prepares(config, kept.append))
     state, _ = jax.jit(learner.update)(learner.init(jax.random.key(0), Hyper(learning_rate=0.1)))
     jax.block_until_ready(state)
     jax.effects_barrier()
-    assert [terms.log_pi_tm1.shape for terms in kept] == [(1, 8)] * 8
-    epochs = [np.sort(np.concatenate([t.advantage_tm1.ravel() for t in part])) for part in (kept[:4], kept[4:])]
-    np.testing.assert_allclose(*epochs, rtol=1e-6)
-    assert np.abs(kept[0].v_tm1 - kept[0].v_prox_tm1).max() < 1e-6
-    assert np.abs(kept[-1].v_tm1 - kept[-1].v_prox_tm1).max() > 1e-3
-    np.testing.assert_allclose(kept[-1].advantage_tm1, kept[-1].r_t + 10.0 * kept[-1].v_prox_tm1, rtol=1e-5)
-    np.testing.assert_allclose(kept[0].kl_tm1, 0.0, atol=1e-6)
+    assert [batch.terms.log_pi_tm1.shape for batch in kept] == [(1, 8)] * 8
+    advantages = [batch.prepared.advantage_tm1.ravel() for batch in kept]
+    np.testing.assert_allclose(*(np.sort(np.concatenate(part)) for part in (advantages[:4], advantages[4:])), rtol=1e-6)
+    first, last = kept[0], kept[-1]
+    assert np.abs(first.terms.v_tm1 - first.prepared.old_v_tm1).max() < 1e-6
+    assert np.abs(last.terms.v_tm1 - last.prepared.old_v_tm1).max() > 1e-3
+    expected = last.terms.r_t + 10.0 * last.prepared.old_v_tm1
+    np.testing.assert_allclose(last.prepared.advantage_tm1, expected, rtol=1e-5)
+    np.testing.assert_allclose(first.prepared.kl_tm1, 0.0, atol=1e-6)
+
+
+class Exploring(Watching):
+    """Acts uniformly, whatever the network says, and keeps the parameters of the start."""
+
+    def init(self, params, hyper):
+        return params
+
+    def behave(self, policy, state, hyper):
+        return jnp.zeros_like(policy)
+
+
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_ratios_are_to_the_distribution_that_acted_and_batches_are_seen_under_what_was_kept(memory):
+    kept = []
+
+    class Comparing(Exploring):
+        def loss(self, batch, hyper):
+            start = batch.under(batch.state)
+            moved = jnp.max(jnp.abs(start.policy_t - batch.policy_t))
+            return super().loss(batch, hyper)[0], {"own/moved": moved, "own/log_mu": jnp.mean(batch.terms.log_mu_tm1)}
+
+    config = dataclasses.replace(SMALL, memory=memory)
+    learner = make_learner(config, environment=Probe(3), objective=Comparing(config, kept.append))
+    state = learner.init(jax.random.key(0), Hyper(learning_rate=0.1))
+    start, told = state.params, []
+    for _ in range(2):
+        state, metrics = jax.jit(learner.update)(state)
+        told.append(metrics)
+    jax.effects_barrier()
+    np.testing.assert_allclose([m["own/log_mu"] for m in told], np.log(0.5), rtol=1e-6)
+    assert told[0]["own/moved"] == 0 < told[1]["own/moved"]
+    assert "ratio/histogram" in told[0]
+    jax.tree.map(np.testing.assert_array_equal, state.algorithm, start)
+    assert kept[0].terms.log_pi_tm1.shape == kept[0].policy_t.shape[:2] == (8, 4)
+
+
+OWN = """
+import jax, jax.numpy as jnp
+from isjax.learner import Algorithm, register_algorithm
+
+@register_algorithm("own-critic")
+class Critic(Algorithm):
+    uses = ("temperature",)
+    defaults = {"unroll_length": 4, "temperature": 2.0}
+
+    def loss(self, batch, hyper):
+        terms = batch.terms
+        error = jax.lax.stop_gradient(terms.r_t + terms.discount_t * terms.v_t) - terms.v_tm1
+        return hyper.temperature * jnp.mean(error**2), {"own/error": jnp.mean(jnp.abs(error))}
+"""
+
+
+def test_an_algorithm_of_ones_own_is_one_file_that_runs_and_sweeps_find_by_name(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_algorithm.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    name, out = "own_algorithm:own-critic", tmp_path / "run"
+    small = ["--learners", "1", "--steps", "40", "--num-envs", "2", "--evaluation-episodes", "2", "--quiet", "--out"]
+    assert main(["train", "--algorithm", name, *small, str(out)]) == 0
+    saved = read_json(out / "config.json")
+    assert (saved["config"]["unroll_length"], saved["hyper"]["temperature"]) == (4, 2.0)
+    assert "own/error" in read_metrics(out).column_names
+    assert main(["train", "--resume", "--out", str(out)]) == 0
+    assert main(["train", "--algorithm", name, "--entropy-cost", "0.5", *small, str(tmp_path / "other")]) == 2
+    assert f"--entropy-cost must be left alone for {name}, which does not use it" in capsys.readouterr().err
+    assert main(["sweep", "--vary", f"algorithm=a2c,{name}", *small, str(tmp_path / "sweep")]) == 0
+    del algorithms._classes["own-critic"]
+
+
+def test_an_algorithm_under_a_name_that_is_taken_is_refused():
+    with pytest.raises(ValueError, match="algorithm 'ppo' is taken: choose another name for Watching"):
+        register_algorithm("ppo")(Watching)
+    with pytest.raises(TypeError, match="algorithm 'own' must be a subclass of Algorithm"):
+        register_algorithm("own")(Probe)
+    with pytest.raises(ValueError, match=r"algorithm must be one of impala, .* is 'ppo_kl'; did you mean ppo-kl"):
+        get_algorithm(Config(algorithm="ppo_kl"))
+
+
+def test_names_of_version_0_1_are_there_with_a_warning():
+    with pytest.warns(DeprecationWarning, match=r"isjax.learner.objectives.Algorithm is isjax.learner.algorithms"):
+        assert objectives.Algorithm is Algorithm
 
 
 @pytest.mark.parametrize("memory", ["gru", "lstm"])
@@ -179,7 +278,7 @@ def test_standardized_advantages_have_mean_0_and_deviation_1():
     assert (learning.standardized(jnp.full((1, 1000), 0.1)) == 0).all()
 
 
-@pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+@pytest.mark.parametrize("algorithm", algorithms.names)
 @pytest.mark.parametrize("env", ["CartPole-v1", "Pendulum-v1", "Breakout-MinAtar"])
 def test_the_defaults_of_every_algorithm_go_together(env, algorithm):
     config, hyper = defaults(env, algorithm)

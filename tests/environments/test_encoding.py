@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from gymnax.environments import spaces
 
-from isjax.learner.encoding import MAX_FEATURES, encoder
+from isjax.environments.encoding import MAX_FEATURES, encoder
 
 
 def _features(space, observation):

@@ -1,23 +1,13 @@
 """What an environment's functions return is checked once, when a learner is built, from shapes alone."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from isjax.environments.api import Step
 from isjax.types import Tree
-
-
-class Returned(NamedTuple):
-    """What one step gives, before anything follows an ending."""
-
-    observation: Tree
-    state: Tree
-    reward: Any
-    terminated: Any
-    truncated: Any
-    final_observation: Tree
 
 
 def types_of_reset(name: str, reset: Callable[[], Any]) -> tuple[Tree, Tree]:
@@ -32,7 +22,16 @@ def types_of_reset(name: str, reset: Callable[[], Any]) -> tuple[Tree, Tree]:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tuple(found))
 
 
-def settle_types(name: str, reference: tuple[Tree, Tree], step: Callable[[Tree], Returned]) -> tuple[Tree, Tree]:
+def as_step(name: str, returned: Any) -> Step:
+    """What a step returned; raises `TypeError` unless it is a `Step`."""
+    if not isinstance(returned, Step):
+        raise TypeError(
+            f"{name}.step must return an isjax.environments.Step, but it returns a {type(returned).__name__}."
+        )
+    return returned
+
+
+def settle_types(name: str, reference: tuple[Tree, Tree], step: Callable[[Tree], Step]) -> tuple[Tree, Tree]:
     """Shapes and types `(observation, state)` that hold after a reset and after any step.
 
     Environments build states from Python numbers: where a reset and a step differ in type alone, both become the type
@@ -49,9 +48,13 @@ def settle_types(name: str, reference: tuple[Tree, Tree], step: Callable[[Tree],
     """
     while True:
         after = jax.eval_shape(step, reference[1])
-        observation = _common(f"{name}.step", "observation", reference[0], after.observation)
-        observation = _common(f"{name}.step", "final observation", observation, after.final_observation)
-        settled = observation, _common(f"{name}.step", "state", reference[1], after.state)
+        observation, state = reference
+        if after.following is not None:
+            observation = _common(f"{name}.step", "observation", observation, after.following[0])
+            state = _common(f"{name}.step", "state", state, after.following[1])
+        reached = "observation" if after.following is None else "final observation"
+        observation = _common(f"{name}.step", reached, observation, after.observation)
+        settled = observation, _common(f"{name}.step", "state", state, after.state)
         if jax.tree.leaves(settled) == jax.tree.leaves(reference):
             break
         reference = settled

@@ -10,8 +10,7 @@ from gymnax.environments.environment import EnvParams
 from gymnax.wrappers import FlattenObservationWrapper, LogWrapper
 
 from isjax.learner import Config, make_learner
-from isjax.learner.environments import adapt
-from tests.learner.probes import Duck, Masked, Probe
+from tests.learner.probes import Duck, Masked, Probe, adapted
 
 
 class Returns(Duck):
@@ -70,7 +69,7 @@ class OwnSteps(Probe):
 
 def test_subclasses_of_gymnax_are_checked_too():
     with pytest.raises(ValueError, match=r"OwnSteps.step must return one number as its reward, but its shape is \[2\]"):
-        adapt(OwnSteps(3))
+        adapted(OwnSteps(3))
 
 
 @struct.dataclass
@@ -91,13 +90,13 @@ class Drifting(Probe):
 
 
 def test_a_state_that_starts_as_a_whole_number_keeps_its_fractions():
-    adapter = adapt(Drifting(5))
+    adapter = adapted(Drifting(5))
     observation, state = adapter.reset(jax.random.key(0))
     assert observation.dtype == state.x.dtype == jnp.float32
     for expected in (0.25, 0.5, 0.75):
-        after = adapter.step(jax.random.key(0), state, jnp.int32(0), (observation, state))
+        after = adapter.step(jax.random.key(0), state, jnp.int32(0))
         state = after.state
-        np.testing.assert_allclose([state.x, after.final_observation[0], after.reward], expected)
+        np.testing.assert_allclose([state.x, after.observation[0], after.reward], expected)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +104,9 @@ def test_a_state_that_starts_as_a_whole_number_keeps_its_fractions():
 )
 def test_rewards_of_any_real_type_are_float32(change):
     environment = Returns(2, change if change is not float else lambda r: 1.0)
-    adapter = adapt(environment)
+    adapter = adapted(environment)
     _, state = adapter.reset(jax.random.key(0))
-    reward = adapter.step(jax.random.key(0), state, jnp.int32(0), None).reward
+    reward = adapter.step(jax.random.key(0), state, jnp.int32(0)).reward
     assert reward.dtype == jnp.float32
     assert reward == 1.0
 
@@ -129,7 +128,7 @@ def test_a_mask_of_another_length_than_the_actions_is_refused():
     masked = Masked(3)
     masked.action_space = lambda params=None: spaces.Discrete(4)
     with pytest.raises(ValueError, match=r"a flag for each action, \[4\], but its shape is \[3\]"):
-        adapt(masked)
+        adapted(masked)
 
 
 class Overridden(Probe):
@@ -141,8 +140,8 @@ class Overridden(Probe):
 
 
 def test_a_reset_of_its_own_is_not_taken_for_the_one_that_its_steps_draw():
-    adapter = adapt(Overridden(1))
-    assert not adapter.takes_fresh
+    adapter = adapted(Overridden(1))
+    assert adapter.resets_itself
     _, state = adapter.reset(jax.random.key(0))
     assert state.cue == 7.0
-    assert adapter.step(jax.random.key(0), state, jnp.int32(0), None).state.cue != 7.0
+    assert adapter.step(jax.random.key(0), state, jnp.int32(0)).following[1].cue != 7.0

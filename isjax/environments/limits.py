@@ -1,23 +1,68 @@
-"""Time limits that an environment cannot break, proved from what it computes.
+"""Time limits that an environment cannot break: counted beside it, or proved from what it computes.
 
 A declared `max_steps_in_episode` is a number; what cuts an episode is the flag `truncated`. gymnax's own flag is
 `state.time >= max_steps_in_episode`: it bounds episodes where `time` starts at 0 and grows by 1 with every step.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-from isjax.types import Tree
+from isjax.environments.api import Step
+from isjax.types import Key, Tree
 
 _SAME = ("stop_gradient", "convert_element_type", "copy", "broadcast_in_dim", "reshape", "squeeze")
 """Primitives that leave a scalar what it is."""
 MOST_STEPS = 2**24
 """Up to which a counter in float32 counts."""
+
+
+class Limited(NamedTuple):
+    """The state of an environment, and how long its episode has lasted."""
+
+    state: Tree
+    steps: jax.Array
+    """`[]` int32."""
+
+
+def check_limit(name: str, limit: Any, *, resets_itself: bool) -> None:
+    """Raises `ValueError` for a limit at which episodes of the environment `name` cannot be cut."""
+    if isinstance(limit, bool) or not isinstance(limit, int | np.integer) or not 1 <= limit < 2**31:
+        raise ValueError(f"max_steps of {name} must be None or a whole number from 1 to 2^31 − 1, but it is {limit!r}.")
+    if resets_itself:
+        raise ValueError(f"max_steps of {name} must be None where its own step resets it, but it is {limit}.")
+
+
+def limited_reset(reset: Callable[[Key], tuple[Tree, Tree]]) -> Callable[[Key], tuple[Tree, Limited]]:
+    """The reset of an environment whose episodes are cut."""
+
+    def start(key: Key) -> tuple[Tree, Limited]:
+        observation, state = reset(key)
+        return observation, Limited(state, jnp.zeros((), jnp.int32))
+
+    return start
+
+
+def limited_step(step: Callable[[Key, Tree, jax.Array], Step], limit: int) -> Callable[[Key, Limited, jax.Array], Step]:
+    """The step of an environment whose episodes are cut after `limit` steps, unless they terminate there."""
+
+    def advance(key: Key, limited: Limited, action: jax.Array) -> Step:
+        after, steps = step(key, limited.state, action), limited.steps + 1
+        truncated = (after.truncated | (steps >= limit)) & ~after.terminated
+        return after._replace(state=Limited(after.state, steps), truncated=truncated)
+
+    return advance
+
+
+def limited_draw(draw: Callable[..., None]) -> Callable[[Sequence[Limited], Any, Path], None]:
+    """`Environment.draw` for the states of an environment whose episodes are cut."""
+    return lambda states, returns, path: draw([limited.state for limited in states], returns, path)
 
 
 def declared_limit(params: Any) -> int | None:

@@ -6,21 +6,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax.learner.environments import UNLIMITED_STEPS, adapt, make_environment
-from isjax.learner.limits import declared_limit
-from tests.learner.probes import Duck, Masked, Probe
+from isjax.environments import make
+from isjax.environments.adapter import adapt
+from isjax.environments.api import UNLIMITED_STEPS
+from isjax.environments.limits import declared_limit
+from tests.learner.probes import Duck, Masked, Probe, adapted
 
 
 def _limits(environment, params=None):
-    adapter = adapt(environment, params)
-    return adapter.max_steps, adapter.patience
+    adapter = adapted(environment, params)
+    return adapter.uncut_steps, adapter.patience
 
 
 @pytest.mark.parametrize("env", [name for name in gymnax.registered_envs if not name.startswith(("MNIST", "DeepSea"))])
 def test_registered_environments_guarantee_their_limits(env):
-    environment, params = make_environment(env)
+    environment = make(env)
     with jax.numpy_rank_promotion("allow"):  # some environments of gymnax rely on it
-        assert _limits(environment, params) == (int(params.max_steps_in_episode),) * 2
+        adapter = adapt(environment)
+    assert (adapter.uncut_steps, adapter.patience) == (int(environment.params.max_steps_in_episode),) * 2
 
 
 @pytest.mark.parametrize("probe", [Probe(3, ends="truncated"), Masked(3, ends="truncated"), Probe(3, ends="both")])
@@ -59,7 +62,7 @@ class Ticking(Probe):
     ],
 )
 def test_a_clock_that_does_not_count_steps_guarantees_nothing(tick, start):
-    assert _limits(Ticking(tick, start)) == (None, UNLIMITED_STEPS)
+    assert _limits(Ticking(tick, start)) == (1, UNLIMITED_STEPS)
 
 
 @pytest.mark.parametrize("tick", [lambda time: time + 1, lambda time: 1 + jax.jit(lambda x: x)(time)])
@@ -70,13 +73,13 @@ def test_a_clock_that_counts_steps_is_seen_through_compiled_functions(tick):
 def test_a_flag_or_a_step_of_its_own_guarantees_nothing():
     overridden = Probe(3, ends="truncated")
     overridden.is_truncated = lambda state, params: jnp.bool_(False)
-    assert _limits(overridden)[0] is None
-    assert _limits(Duck(Probe(3, ends="truncated"))) == (None, UNLIMITED_STEPS)
+    assert _limits(overridden)[0] == 1
+    assert _limits(Duck(Probe(3, ends="truncated"))) == (1, UNLIMITED_STEPS)
 
 
 def test_an_evaluation_waits_at_least_for_the_declared_limit():
     params = Probe(3).default_params.replace(max_steps_in_episode=20_000)
-    assert _limits(Duck(Probe(3)), params) == (None, 20_000)
+    assert _limits(Duck(Probe(3)), params) == (1, 20_000)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Networks by name: what is registered can be asked for in `Config` and on the command line."""
+"""Classes by name: what is registered can be asked for in `Config` and on the command line."""
 
 import difflib
 import importlib
@@ -14,7 +14,7 @@ class Registry(Generic[T]):
     """Classes by name, all of one kind.
 
     A name may be `MODULE:NAME`: the module is imported first, so that whatever it registers is known. A run that is
-    resumed or opened elsewhere finds its network by such a name alone.
+    resumed or opened elsewhere finds its classes by such names alone.
     """
 
     def __init__(self, field: str, kind: T, *, besides: tuple[str, ...] = ()):
@@ -72,8 +72,8 @@ class Registry(Generic[T]):
         if short not in self._classes:
             near = difflib.get_close_matches(short, self.names, n=2)
             hint = f"; did you mean {' or '.join(near)}?" if near else "."
-            rule, sentence = f"one of {', '.join(self.names)}", "{field} must be {rule}, but it is {value}"
-            raise FieldError(self.field, rule, f"{name!r}{hint}", sentence)
+            rule = f"one of {', '.join(self.names)}" if self.names else "a registered name"
+            raise FieldError(self.field, rule, f"{name!r}{hint}", "{field} must be {rule}, but it is {value}")
         return self._classes[short]
 
     def _load(self, name: str, module: str) -> None:

@@ -1,0 +1,19 @@
+"""Algorithms by name, a file for each family.
+
+An algorithm of one's own is a class in one new file, below a line `@register_algorithm("name")`.
+"""
+
+from isjax.learner.algorithms import actor_critic, proximal, trust_region
+from isjax.learner.algorithms.base import Algorithm, Batch, Prepared, View, algorithms, register_algorithm
+
+__all__ = [
+    "Algorithm",
+    "Batch",
+    "Prepared",
+    "View",
+    "actor_critic",
+    "algorithms",
+    "proximal",
+    "register_algorithm",
+    "trust_region",
+]
