@@ -121,7 +121,7 @@ def test_no_files_import_each_other_in_a_circle():
     """Imports inside of functions and for types alone count too."""
     graph = {name: set(imported_files(path)) - {name} for name, path in MODULES.items()}
     assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == {frozenset("abc")}
-    assert circles(graph) <= {frozenset({"isjax.learner.learner", "isjax.learner.learning"})}
+    assert circles(graph) == set()
 
 
 def load(name):
@@ -136,40 +136,6 @@ def test_imports_run_downwards_only(path):
     part = part_of(path)
     upwards = set(imported_parts(path)) - MAY_IMPORT[part] - {part}
     assert not upwards, f"isjax.{part} must not import {sorted(upwards)}"
-
-
-def files_imported():
-    """For every module of the package the others that its file imports, at its top or inside of its functions.
-
-    A name taken from a package is its submodule, if it has one of that name. Imports for type checkers count.
-    """
-    modules = {module_of(path): path for path in SOURCES}
-    found = {}
-    for module, path in modules.items():
-        names = set(imported(path))
-        for node in ast.walk(syntax(path)):
-            if isinstance(node, ast.ImportFrom):
-                submodules = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= submodules & set(modules)
-                if submodules <= set(modules):
-                    names.discard(node.module)
-        found[module] = (names & set(modules)) - {module}
-    return found
-
-
-def circle_in(imports):
-    """Modules that import one another in turn, and those that import such ones: nothing if there is no circle."""
-    left = dict(imports)
-    while free := [module for module, others in left.items() if not others & set(left)]:
-        for module in free:
-            del left[module]
-    return sorted(left)
-
-
-def test_no_file_imports_itself_by_way_of_others():
-    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["a", "b", "c"]
-    roof = ("isjax.run", "isjax.cli", "isjax.__main__")
-    assert circle_in({m: others for m, others in files_imported().items() if not m.startswith(roof)}) == []
 
 
 @EACH_SOURCE

@@ -53,7 +53,7 @@ class Plan:
     @property
     def name(self) -> str:
         """What its folder is called where nobody says so."""
-        return f"{self.config.env}-{self.config.algorithm}-{self.seed}".replace(os.sep, "-")
+        return f"{self.config.env}-{self.config.algorithm}-{self.seed}".replace(os.sep, "-").replace(":", "-")
 
     @property
     def chunk(self) -> int:
