@@ -28,3 +28,49 @@ def x64():
     switch = jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64  # before jax 0.8
     with switch(True):
         yield
+
+
+SLOW = (
+    "compat",
+    "docs",
+    "environments/test_gymnax.py",
+    "learner/test_agent.py",
+    "learner/test_algorithms.py",
+    "learner/test_learner.py",
+    "learner/test_randomness.py",
+    "learner/test_replay.py",
+    "learner/test_uses.py",
+    "networks",
+    "ops/test_silence.py",
+    "run/test_hosts.py",
+    "run/test_integrity.py",
+    "run/test_report.py",
+    "run/test_train.py",
+    "test_benchmarks.py",
+    "test_cli.py",
+    "test_cli_commands.py",
+    "test_cli_evaluate.py",
+    "test_cli_record.py",
+    "test_cli_sweep.py",
+    "test_experiments.py",
+    "test_population.py",
+    "test_readme.py",
+)
+"""Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
+LONG = (
+    "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
+    "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
+)
+"""Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others see
+nearly all that they see."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        place = item.nodeid.removeprefix("tests/")
+        if place.startswith(SLOW):
+            item.add_marker("slow")
+        if place.startswith(LONG):
+            item.add_marker("long")
