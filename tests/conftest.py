@@ -63,8 +63,8 @@ LONG = (
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
 )
-"""Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others see
-nearly all that they see."""
+"""Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others
+see nearly all that they see."""
 
 
 def pytest_collection_modifyitems(items):
