@@ -12,7 +12,7 @@ from isjax.population import best_learner
 from isjax.run.checkpoints import layout, read_newest, unpack
 from isjax.run.files import Damaged
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
-from isjax.run.integrity import read_settings
+from isjax.run.integrity import read_settings, says_finished
 from isjax.run.plan import CONFIG, Plan, training_key
 from isjax.run.results import LearnerResults, read_results
 from isjax.run.store import holds_run
@@ -93,4 +93,7 @@ def open_run(folder: Path) -> Trained:
         raise ValueError(f"{folder} must be the folder of a run, but it holds no {CONFIG}.")
     saved, plan, grouping = read_settings(folder)
     stages = known_stages(plan, grouping, Folder(folder))
+    has_ended = Folder(folder).ended(stages[-1]) and stages[-1][0].stop == plan.config.updates
+    if says_finished(folder) and not has_ended:
+        raise Damaged(f"{folder} says that it is finished, but results are missing. Resuming it makes them again.")
     return Trained(folder, plan, saved, read_results(plan, stages, Folder(folder)))

@@ -196,6 +196,14 @@ def test_a_damaged_outcome_is_named_and_made_again(damage, whole, finished, plan
     equal_results(whole, finished)
 
 
+def test_a_finished_run_that_lost_its_outcome_is_not_taken_for_what_is_left(whole, finished, plan, options):
+    (whole / "outcomes" / f"{PART}.npz").unlink()
+    with pytest.raises(Damaged, match="says that it is finished, but results are missing"):
+        open_run(whole)
+    Run(plan, whole, resume=True, options=options).train()
+    equal_results(whole, finished)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"status": "finished"}', b'{"status": 5}'])
 def test_a_damaged_summary_is_named_by_the_page_and_written_again_by_resuming(content, whole, finished, plan, options):
     (whole / "summary.json").write_bytes(content)
