@@ -279,9 +279,13 @@ class _Program(NamedTuple):
 
 
 def _learned(state: LearnerState) -> Tree:
-    """The part of a state that has to be finite: without environments' own states, settings and earlier copies."""
+    """The part of a state that has to be finite: without environments' own states, settings and earlier copies.
+
+    Nor is the optimizer's looked at: its moments are means of gradients and of their squares, which are finite as
+    long as the gradient's norm is. They are twice as large as the parameters.
+    """
     actors = state.actors._replace(state=None)
-    return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors)
+    return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors, optimizer=None)
 
 
 def _frozen_here(state: LearnerState) -> LearnerState:

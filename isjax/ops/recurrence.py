@@ -70,7 +70,7 @@ def backward_rows(
     def step(x_next, moving):
         row = whole(moving)
         gain, bias = affine(row)
-        x = bias + scaled(gain, x_next)
+        x = _mapped(gain, bias, x_next)
         return x, result(row, x, x_next)
 
     moving = [x for x in leaves if x.ndim]
@@ -79,6 +79,18 @@ def backward_rows(
     end = jnp.zeros_like(gain * bias)
     # Differentiated, a step is done again rather than everything in it being stored; otherwise this does nothing.
     return jax.lax.scan(jax.checkpoint(step, prevent_cse=False), end, moving, reverse=True)[1]
+
+
+@jax.custom_jvp
+def _mapped(gain: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:
+    """`bias + scaled(gain, x)`, with the choice last: a product and its sum remain one instruction."""
+    return jnp.where(gain == 0, bias, bias + gain * x)
+
+
+@_mapped.defjvp
+def _mapped_jvp(primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]) -> Any:
+    (gain, bias, x), (gain_dot, bias_dot, x_dot) = primals, tangents
+    return _mapped(gain, bias, x), bias_dot + _scaled_jvp((gain, x), (gain_dot, x_dot))[1]
 
 
 @jax.custom_jvp
