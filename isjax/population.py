@@ -203,13 +203,18 @@ def _keys(key: Key, index: jax.Array | np.ndarray, learners: int) -> Key:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.asarray(index))
 
 
-def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:
-    teams, rest = divmod(len(devices), per_learner)
-    if rest:
+def check_devices(learner: Learner, devices: Sequence[Device], per_learner: int) -> None:
+    """Raises `ValueError` unless `per_learner` divides the number of devices, and that of a learner's environments."""
+    if len(devices) % per_learner:
         raise FieldError("devices_per_learner", f"divide the {len(devices)} devices", per_learner, MUST)
     if per_learner > 1:
         envs = jax.eval_shape(learner.init, jax.random.key(0)).actors.episode_return.shape[0]
         if envs % per_learner:
             raise FieldError("devices_per_learner", f"divide {{num_envs}}, which is {envs}", per_learner, MUST)
+
+
+def _mesh(learner: Learner, learners: int, devices: Sequence[Device], per_learner: int) -> Mesh:
+    check_devices(learner, devices, per_learner)
+    teams = len(devices) // per_learner
     count = max(n for n in range(1, teams + 1) if learners % n == 0)
     return Mesh(np.asarray(devices[: count * per_learner]).reshape(count, per_learner), (LEARNER, ENV))

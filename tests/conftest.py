@@ -1,10 +1,13 @@
-"""Settings of every test: float64 where a test asks for it, rank promotion raises, warnings are errors."""
+"""Settings of every test: float64 where one asks, rank promotion raises, warnings are errors, quick compiling."""
 
 import os
 import tempfile
 
 # Eight virtual devices, so that sharding is rehearsed on any machine; before jax looks for devices.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+
+# Most of a test's time is the compiler's. Without its last passes it takes half; `OPTIMIZED` says who wants them.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 # What is compiled once need not be compiled again, by another test, another worker or a process that a test starts.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -30,6 +33,8 @@ def x64():
         yield
 
 
+OPTIMIZED = ("compat", "losses", "ope", "ops", "run", "test_population.py", "test_stats")
+"""Files and folders that see programs as users have them: formulas, and claims that numbers are equal bit for bit."""
 SLOW = (
     "compat",
     "docs",
@@ -68,9 +73,19 @@ LONG = (
 see nearly all that they see."""
 
 
+def place_of(item):
+    return item.nodeid.removeprefix("tests/")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before any fixture of the test, those of its module included."""
+    jax.config.update("jax_disable_most_optimizations", not place_of(item).startswith(OPTIMIZED))
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        place = item.nodeid.removeprefix("tests/")
+        place = place_of(item)
         if place.startswith(SLOW):
             item.add_marker("slow")
         if place.startswith(LONG):

@@ -10,7 +10,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isjax.stats import ELEMENTS_AT_ONCE, bootstrap_interval, interquartile_mean, probability_of_improvement
+from isjax.stats import bootstrap_interval, interquartile_mean, probability_of_improvement
+from isjax.stats.bootstrap import ELEMENTS_AT_ONCE
 
 
 @given(n=st.integers(1, 5), seed=st.integers(0, 2**32 - 1), axis=st.sampled_from([0, 1, -1, None]))

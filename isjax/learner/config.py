@@ -1,10 +1,8 @@
 """The two kinds of settings: `Config` is static and recompiles, `Hyper` is traced and varies by `vmap`."""
 
 import dataclasses
-import math
 import typing
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import flax.struct
 import jax
@@ -12,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._renamed import takes_former_names
-from isjax.errors import FieldError
+from isjax.learner.fields import check_sizes
+from isjax.learner.fields import numbers as _numbers
+from isjax.learner.fields import require as _require
+from isjax.learner.fields import typed as _typed
 from isjax.networks import heads, memories, torsos
 
 _COUNTS = (
@@ -40,8 +41,6 @@ _ABOVE_ZERO = (
     "replay_max_kl",
 )
 """Infinity switches these off."""
-_LIMIT = 2**31
-"""What is counted on a device has to stay below: its integers have 32 bits."""
 _FLOAT32 = np.finfo(np.float32)
 _HELD = "a number that float32 can hold"
 
@@ -153,31 +152,7 @@ class Config:
             self.torso,
             "at least one layer for the memory to follow",
         )
-        self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        """Raises `ValueError` for numbers that no device can count to, or that would come to nothing."""
-        counts = (*_COUNTS[1:], "actor_lag", "resets_per_unroll")
-        for name in counts:
-            _require(getattr(self, name) < _LIMIT, name, getattr(self, name), "less than 2^31")
-        for width, following in pairwise((1, *self.torso, 1)):
-            _require(width * following < _LIMIT, "torso", self.torso, "layers of fewer than 2^31 weights")
-        rows = f"so small that num_envs · unroll_length, here {self.steps_per_update}, is less than 2^31"
-        _require(self.steps_per_update < _LIMIT, "num_envs", self.num_envs, rows)
-        updates = f"less than 2^31 updates of num_envs · unroll_length = {self.steps_per_update} steps"
-        _require(self.updates < _LIMIT, "steps", self.steps, updates)
-        steps = "so few that epochs · minibatches is less than 2^31"
-        _require(self.epochs * self.minibatches < _LIMIT, "epochs", self.epochs, steps)
-        if self.replay_fraction:
-            least, most = 1 / (self.num_envs * 2 + 1), self.replay_size / (self.replay_size + 1)
-            some = f"above {least:.3g} to come to an environment beside {self.num_envs}"
-            _require(self.replayed_envs > 0, "replay_fraction", self.replay_fraction, some)
-            stored = f"at most {most:.6g} to ask for no more than replay_size = {self.replay_size} unrolls hold"
-            _require(
-                self.replayed_envs <= self.replay_size * self.num_envs, "replay_fraction", self.replay_fraction, stored
-            )
-            held = "so small that it holds fewer than 2^31 steps"
-            _require(self.replay_size * self.steps_per_update < _LIMIT, "replay_size", self.replay_size, held)
+        check_sizes(self, (*_COUNTS[1:], "actor_lag", "resets_per_unroll"))
 
     @property
     def steps_per_update(self) -> int:
@@ -283,45 +258,3 @@ class Hyper:
             _require(x.shape in ((), shape), name, f"of shape {list(x.shape)}", allowed)
             found[name] = jnp.broadcast_to(x, shape)
         return Hyper(**found)
-
-
-def _typed(name: str, kind: Any, value: Any) -> Any:
-    """A setting in the type of its field: NumPy's numbers are numbers, a list is a tuple.
-
-    Raises `ValueError` for anything else.
-    """
-    choices = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        _require(isinstance(value, str) and value in choices, name, repr(value), f"one of {', '.join(choices)}")
-        return value
-    if typing.get_origin(kind) is tuple:
-        each = "whole numbers" if choices[0] is int else "texts"
-        _require(isinstance(value, tuple | list), name, repr(value), f"a tuple of {each}")
-        return tuple(_typed(name, choices[0], x) for x in value)
-    types, allowed = {
-        bool: ((bool, np.bool_), "true or false"),
-        int: ((int, np.integer), "a whole number"),
-        float: ((int, float, np.integer, np.floating), "a number"),
-        str: ((str,), "a text"),
-    }[kind]
-    is_bool = isinstance(value, bool | np.bool_)
-    fits = isinstance(value, types) and is_bool == (kind is bool)
-    _require(fits and not (kind is float and not math.isfinite(value)), name, repr(value), allowed)
-    return kind(value)
-
-
-def _numbers(name: str, value: Any) -> Any:
-    """What a field of `Hyper` holds, as an array or traced; raises `ValueError` for what is not real numbers."""
-    try:
-        x = value if isinstance(value, jax.Array) else np.asarray(value)
-    except ValueError:  # a list of lists of different lengths
-        x = np.asarray("")
-    is_real = jnp.issubdtype(x.dtype, jnp.integer) or jnp.issubdtype(x.dtype, jnp.floating)
-    _require(is_real, name, repr(value), "a number, or an array [L] of numbers")
-    return x
-
-
-def _require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        shown = f"{value}"
-        raise FieldError(name, allowed, shown if len(shown) <= 80 else f"{shown[:77]}…")

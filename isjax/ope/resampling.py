@@ -1,6 +1,5 @@
 """The bootstrap of all estimators at once: sums over the episodes drawn are products of matrices."""
 
-import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from isjax.ope.episodes import Estimate, Log
 from isjax.ope.precision import in_float64
 from isjax.ops.ratios import MAX_LOG_RATIO
+from isjax.stats.draws import drawn_counts
 from isjax.types import Key, LoggedEpisodes
 
 DRAWN_AT_ONCE = 2**22
@@ -125,7 +125,7 @@ def resampled_values(
     keys = jax.random.split(key, resamples)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
     for first in range(0, resamples, at_once):
-        counts = _counts(keys[first : first + at_once], n)
+        counts = drawn_counts(keys[first : first + at_once], n)
         with np.errstate(all="ignore"):  # An estimate that overflowed stays so.
             for name, of_name in parts.items():
                 drawn[name].append(np.sum([part(counts) for part in of_name], 0))
@@ -135,15 +135,3 @@ def resampled_values(
 @jax.jit
 def _checked(episodes: LoggedEpisodes, discount: float) -> Log:
     return Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _drawn(keys: jax.Array, n: int) -> jax.Array:
-    return jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n, np.int32))(keys)
-
-
-def _counts(keys: jax.Array, n: int) -> np.ndarray:
-    """How often each of `n` episodes is drawn by each key, `[R, n]`."""
-    index = np.asarray(_drawn(keys, n))
-    index = index + n * np.arange(len(index))[:, None]
-    return np.bincount(index.ravel(), minlength=index.size).reshape(index.shape).astype(np.float64)

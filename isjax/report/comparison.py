@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from isjax.learner.randomness import Domain, generator
 from isjax.report.curves import Band, learning_band, read_curves
 from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
 from isjax.report.page import Html, cards, command, details, grid, section, table, value, write_page
-from isjax.report.resampling import improvement
 from isjax.report.run import final_scores, read_run
 from isjax.run.format import interval, number, rate, with_interval
+from isjax.stats.ranked import improvement
 
 COMPARISON = Path("comparison.html")
 MOST_RUNS = 32
@@ -132,7 +133,7 @@ def improvements(runs: Sequence[Compared]) -> tuple[str, str]:
         return "At least two runs must have come to their end.", ""
     cells: dict[tuple[int, int], Html] = {}
     for (i, x), (k, y) in itertools.combinations(known, 2):
-        found, low, high = improvement(x.scores, y.scores)
+        found, low, high = improvement(generator(0, Domain.REPORT_IMPROVEMENT), x.scores, y.scores)
         cells[i, k], cells[k, i] = _pair(found, low, high), _pair(1 - found, 1 - high, 1 - low)
     rows = [[_label(i, x), *(cells.get((i, k), "") for k, _ in known)] for i, x in known]
     caption = (

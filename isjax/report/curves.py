@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from isjax.learner.metrics import metric_of
-from isjax.report.resampling import interquartile_band
+from isjax.learner.randomness import Domain, generator
 from isjax.run.files import Damaged
 from isjax.run.table import read_metrics
+from isjax.stats.ranked import interquartile_band
 
 POINTS = 200
 """Points along a curve, at most; longer tables are thinned."""
@@ -120,7 +121,8 @@ def learning_band(curves: Curves, learners: np.ndarray | None = None) -> Band | 
         return None
     start = int(np.argmax(np.isfinite(returns[:, shown]).all(axis=1)))
     scores = returns[start:, shown]
-    return Band(curves.env_steps[start:], shown, scores, *interquartile_band(scores.T))
+    band = interquartile_band(generator(0, Domain.REPORT_MEAN), scores.T)
+    return Band(curves.env_steps[start:], shown, scores, *band)
 
 
 def _carried_forward(x: np.ndarray) -> np.ndarray:

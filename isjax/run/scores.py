@@ -7,6 +7,7 @@ import numpy as np
 
 from isjax.learner.metrics import metric_of
 from isjax.stats import bootstrap_interval, interquartile_mean
+from isjax.stats.summaries import middle_mean
 from isjax.types import Key
 
 
@@ -71,12 +72,3 @@ def over_learners(metrics: dict[str, np.ndarray]) -> dict[str, float]:
             if counted.size:
                 result[name] = float(reduce.get(reduction, middle_mean)(counted))
     return result
-
-
-def middle_mean(x: np.ndarray) -> float:
-    """The interquartile mean, NaN for no numbers.
-
-    As `stats.interquartile_mean`, but in NumPy: on the device it would wait behind the running chunk.
-    """
-    cut = len(x) // 4
-    return float(np.sort(x)[cut : len(x) - cut].mean()) if len(x) else float("nan")

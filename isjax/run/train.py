@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from isjax.errors import FieldError
 from isjax.learner import make_learner
 from isjax.learner.uses import check_settings
-from isjax.population import make_population
+from isjax.population import check_devices
 from isjax.run.checkpoints import Rows, read_newest
 from isjax.run.files import Damaged, is_there, read_json, sealed, write_json
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages, stages
@@ -81,8 +81,7 @@ class Run:
         if folder is not None:
             _check_folder(plan, folder, resume)
         self._devices = used_devices(self.options)
-        shared = self.options.devices_per_learner
-        make_population(make_learner(plan.config), 1, devices=self._devices, devices_per_learner=shared)
+        check_devices(make_learner(plan.config), self._devices, self.options.devices_per_learner)
         check_memory(plan, self._devices[0])
         self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
         self.folder = folder = folder or _new_folder(plan, self._hosts)

@@ -63,6 +63,7 @@ class Training:
         self._checkpoints = Checkpoints(context.folder.checkpoints(group), kept=context.checkpoints_kept)
         self._table = Table(context.folder.metrics(group), group.learners)
         self._sink: Sink | None = None
+        self._state: Any = None
         self._began = self._clock = self._chunk_clock = time.monotonic()
 
     @property
@@ -85,9 +86,6 @@ class Training:
     def train(self, *, compile_s: float) -> bool:
         """Returns whether it came to its end; then its outcome is on disk."""
         self._began = time.monotonic()
-        self._checkpoints = Checkpoints(
-            self._context.folder.checkpoints(self.group), kept=self._context.checkpoints_kept
-        )
         try:
             self._start(compile_s)
             with contextlib.ExitStack() as cleanup:

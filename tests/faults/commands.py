@@ -146,13 +146,13 @@ PROCESSES = [
     Case("train --help", 130, "Interrupted", shell="$ISJAX & MOMENT; kill -USR1 $!; wait $!"),
     Case(f"train {SMALL} --out OUT", 0, "IQM return", environment={"JAX_DEBUG_NANS": "1"}),
     Case(
-        f"train {SMALL} --out OUT --steps 3000000 --log-every 1",
+        f"train {SMALL} --out OUT --steps 3000000 --log-every 1 --checkpoint-every 0",
         130,
         "To go on",
         shell="$ISJAX & WAIT; kill -USR1 $!; wait $!",
     ),
     Case(
-        f"train {SMALL} --out OUT --steps 3000000 --log-every 1",
+        f"train {SMALL} --out OUT --steps 3000000 --log-every 1 --checkpoint-every 0",
         130,
         "To go on",
         shell="$ISJAX & WAIT; kill -HUP $!; wait $!",

@@ -28,7 +28,6 @@ def environment() -> dict[str, str]:
     """One device a process."""
     return os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as many compilers as processes on two cores
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
 
@@ -89,7 +88,7 @@ def test_one_learners_environments_may_be_spread_over_hosts(alone, environment, 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_a_host_dies_the_other_stops_with_a_clear_message_and_the_folder_resumes(victim, environment, tmp_path):
     folder = tmp_path / "run"
-    long = ("--steps", "40000000", "--host-timeout", "20")
+    long = ("--steps", "40000000", "--host-timeout", "10")
     processes = start(environment, 2, folder, *long)
     while len(list((folder / "checkpoints").glob("*/[0-9]*"))) < 4:
         assert all(process.poll() is None for process in processes), finish(processes)
@@ -98,7 +97,7 @@ def test_when_a_host_dies_the_other_stops_with_a_clear_message_and_the_folder_re
     code, said = finish(processes)[1 - victim]
     if victim == 1:
         assert code == 1
-        assert "Host 1 of 2 has given no sign of life for 20 s. Everything up to update" in said
+        assert "Host 1 of 2 has given no sign of life for 10 s. Everything up to update" in said
         assert f"To go on: isjax train --resume --out {folder}" in said
     else:  # JAX itself ends the others when the first process is gone, unless an error of theirs comes first
         assert code != 0

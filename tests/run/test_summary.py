@@ -8,9 +8,10 @@ from isjax.run.format import headline, number, rate
 from isjax.run.plan import Plan, evaluation_key, training_key
 from isjax.run.progress import describe
 from isjax.run.results import LearnerResults
-from isjax.run.scores import final_return, middle_mean, setting_scores
+from isjax.run.scores import final_return, setting_scores
 from isjax.run.summary import summarize
 from isjax.stats import interquartile_mean
+from isjax.stats.summaries import middle_mean
 from isjax.types import Cause
 
 KEY = jax.random.key(0)

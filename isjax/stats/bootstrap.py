@@ -1,4 +1,4 @@
-"""Statistics over learners or episodes: interquartile mean, improvement, bootstrap intervals from an explicit key."""
+"""Bootstrap intervals of any statistic, from an explicit key."""
 
 import functools
 from collections.abc import Callable
@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtr, ndtri
 
-from isjax._checks import check_count, describe, precise
+from isjax._checks import check_count, describe
 from isjax.errors import MUST, FieldError
+from isjax.stats.draws import drawn_indices
 from isjax.types import Key, Tree
 
 Statistic: TypeAlias = Callable[[Any], jax.Array]
@@ -24,76 +25,6 @@ class Interval(NamedTuple):
 
     low: jax.Array
     high: jax.Array
-
-
-def interquartile_mean(x: jax.Array, axis: int | None = 0) -> jax.Array:
-    """The mean of the middle half: the lowest and the highest `⌊N / 4⌋` of `N` numbers are left out.
-
-    Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3; the same as
-    `scipy.stats.trim_mean(x, 0.25)`.
-
-    Args:
-      x: any shape, floating. One NaN among the `N` gives NaN: a diverged learner is not the best one.
-        Leave such learners out beforehand, and say so.
-      axis: the axis along which the `N` numbers lie; `None` for all of `x`.
-
-    Returns:
-      The shape of `x` without `axis`.
-
-    Raises:
-      ValueError: `x` is a scalar or has no numbers along `axis`.
-      TypeError: `x` is not floating.
-
-    >>> interquartile_mean(jnp.array([0.0, 1.0, 2.0, 1000.0]))
-    Array(1.5, dtype=float32)
-    """
-    (x,) = precise(x=x)
-    if axis is None:
-        x, axis = x.reshape(-1), 0
-    if not -x.ndim <= axis < x.ndim or x.shape[axis] == 0:
-        raise ValueError(f"x must have numbers along axis {axis}, but its shape is {list(x.shape)}.")
-    n = x.shape[axis]
-    middle = jax.lax.slice_in_dim(jnp.sort(x, axis), n // 4, n - n // 4, axis=axis % x.ndim)
-    # Relative to one of them: the mean of equal numbers is that number.
-    lowest = jnp.min(middle, axis, keepdims=True)
-    lowest = jnp.where(jnp.isfinite(lowest), lowest, 0.0)
-    mean = jnp.mean(middle - lowest, axis) + jnp.squeeze(lowest, axis)
-    return jnp.where(jnp.any(jnp.isnan(x), axis), jnp.nan, mean)
-
-
-def probability_of_improvement(x: jax.Array, y: jax.Array) -> jax.Array:
-    """`P(X > Y) + ½ P(X = Y)`: how often a run of one algorithm beats a run of another.
-
-    Agarwal et al. 2021, https://arxiv.org/abs/2108.13264, section 4.3: over all pairs of a run of each, averaged over
-    tasks; on one task, the Mann–Whitney statistic over the number of pairs. Its interval, the runs of either and of
-    each task being drawn on their own:
-    `bootstrap_interval(key, (x, y), statistic, independent=True, stratified=True)`.
-
-    Args:
-      x: `[N]`, or `[N, M]` with a column a task; floating. One NaN among `x` or `y` gives NaN.
-      y: `[K]` or `[K, M]`.
-
-    Returns:
-      A scalar in [0, 1]; ½ where neither is the better one.
-
-    Raises:
-      ValueError: the shapes are others, or there are no numbers.
-      TypeError: `x` or `y` is not floating.
-
-    >>> probability_of_improvement(jnp.array([1.0, 2.0]), jnp.array([0.0, 1.0, 1.0, 3.0]))
-    Array(0.625, dtype=float32)
-    """
-    x, y = precise(x=x, y=y)
-    if x.ndim not in (1, 2) or x.ndim != y.ndim or x.shape[1:] != y.shape[1:] or 0 in (x.size, y.size):
-        raise ValueError(f"x and y must be [N] and [K], or [N, M] and [K, M], but got: {describe(x=x, y=y)}.")
-
-    def share(x: jax.Array, y: jax.Array) -> jax.Array:
-        ranked = jnp.sort(y)
-        beaten = jnp.searchsorted(ranked, x, side="left") + jnp.searchsorted(ranked, x, side="right")
-        return jnp.mean(beaten.astype(x.dtype) / (2 * y.size))
-
-    found = jnp.mean(jax.vmap(share, 1)(x.reshape(len(x), -1), y.reshape(len(y), -1)))
-    return jnp.where(jnp.any(jnp.isnan(x)) | jnp.any(jnp.isnan(y)), jnp.nan, found)
 
 
 def bootstrap_interval(
@@ -130,6 +61,7 @@ def bootstrap_interval(
     Raises:
       ValueError: an argument is out of range or of the wrong shape; `key` is not a single typed key.
 
+    >>> from isjax.stats import interquartile_mean
     >>> low, high = bootstrap_interval(jax.random.key(0), jnp.arange(9.0), interquartile_mean)
     >>> bool(low < 4.0) and bool(high > 4.0)
     True
@@ -204,7 +136,7 @@ def _resampled(
     def draw(one_key: Key, sample: Tree) -> Tree:
         rows = jax.tree.leaves(sample)[0].shape[: 1 + stratified]
         columns: tuple[jax.Array, ...] = (jnp.arange(rows[1])[None],) if stratified else ()
-        index = jax.random.randint(one_key, rows, 0, rows[0])
+        index = drawn_indices(one_key, rows)
         return jax.tree.map(lambda leaf: leaf[(index, *columns)], sample)
 
     def once(one_key: Key) -> jax.Array:
