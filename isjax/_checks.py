@@ -45,7 +45,7 @@ def check_same_shape(**arrays: Any) -> None:
 
 
 def check_time_axis(**arrays: Any) -> None:
-    """Raises `ValueError` for an array without a time axis, or with no rows in it."""
+    """Raises `ValueError` for an array without a time axis, or with no time step in it."""
     for name, x in arrays.items():
         if jnp.ndim(x) == 0 or jnp.shape(x)[0] == 0:
             raise ValueError(f"{name} must be [T, *B] with T ≥ 1, but its shape is {list(jnp.shape(x))}.")
@@ -119,7 +119,7 @@ def precise(**arrays: Any) -> tuple[jax.Array, ...]:
 def series(*, is_valid_t: Any = None, **arrays: Any) -> tuple[jax.Array, ...]:
     """The arrays `precise`, once they are known to share one shape `[T, *B]`.
 
-    With `is_valid_t`, padded rows become zeros, so that neither a value nor a gradient sees what stood there.
+    With `is_valid_t`, padded steps become zeros, so that neither a value nor a gradient sees what stood there.
     """
     check_arrays(**arrays)
     check_same_shape(**arrays, is_valid_t=is_valid_t)

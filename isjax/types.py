@@ -1,7 +1,7 @@
 """The shape vocabulary, and the interfaces that others may implement.
 
-Axes: `T` rows of time (always first), `*B` any number of streams, `A` actions, `N` episodes.
-A name that ends in `_tm1` belongs to the state a row starts from, `_t` to the state it leads to.
+Axes: `T` time steps (always first), `*B` any number of streams, `A` actions, `N` episodes.
+A name that ends in `_tm1` belongs to the state a step starts from, `_t` to the state it leads to.
 """
 
 import enum
@@ -15,9 +15,9 @@ Key: TypeAlias = jax.Array
 Scalar: TypeAlias = jax.Array | float
 """A Python number or an array of shape `[]`."""
 Series: TypeAlias = jax.Array
-"""`[T, *B]`, floating: a number a row."""
+"""`[T, *B]`, floating: a number a step."""
 Flags: TypeAlias = jax.Array
-"""`[T, *B]`, boolean: a fact a row."""
+"""`[T, *B]`, boolean: a fact a step."""
 Tree: TypeAlias = Any
 """Any pytree of arrays."""
 Device: TypeAlias = Any
@@ -40,8 +40,8 @@ class Cause(enum.IntEnum):
 class Unroll(NamedTuple):
     """What acting for `T` steps in `B` environments leaves behind.
 
-    Row `t` starts in `observation_tm1[t]`; row `T - 1` leads to `observation_tm1[T]` unless an episode
-    ended there. A row that a time limit cut leads to `cut_observation[cut_slot_t[t]]` instead: the
+    Step `t` starts in `observation_tm1[t]`; step `T - 1` leads to `observation_tm1[T]` unless an episode
+    ended there. A step that a time limit cut leads to `cut_observation[cut_slot_t[t]]` instead: the
     state actually reached, not the first one of the next episode.
     """
 
@@ -60,13 +60,13 @@ class Unroll(NamedTuple):
     cut_observation: Tree
     """`[K, B, ...]`: the observations that time limits cut short, in order of time."""
     cut_slot_t: jax.Array
-    """`[T, B]` int32: the slot of `cut_observation` that row `t` filled, if it was cut."""
+    """`[T, B]` int32: the slot of `cut_observation` that step `t` filled, if it was cut."""
     memory: Tree = ()
-    """`[1, B, ...]`: what a recurrent network brought into row 0, already empty if an episode starts there."""
+    """`[1, B, ...]`: what a recurrent network brought into step 0, already empty if an episode starts there."""
     mu_tm1: jax.Array | None = None
-    """`[T, B, P]`, parameters of the distribution that acted, where rows are judged by them."""
+    """`[T, B, P]`, parameters of the distribution that acted, where steps are judged by them."""
     is_valid_t: Flags | None = None
-    """`[T, B]`, false for rows that are not to be learned from; `None` if all are."""
+    """`[T, B]`, false for steps that are not to be learned from; `None` if all are."""
 
 
 class Terms(NamedTuple):
@@ -81,7 +81,7 @@ class Terms(NamedTuple):
     entropy_tm1: Series
     """Entropy of the learning policy, in nats."""
     v_tm1: Series
-    """Value of the state the row starts from."""
+    """Value of the state the step starts from."""
     v_t: Series
     """Value of the state actually reached: the final one at a time limit, never the reset one."""
     log_mu_tm1: Series
@@ -90,9 +90,9 @@ class Terms(NamedTuple):
     discount_t: Series
     """γ, and 0 where the episode terminated."""
     same_episode_t: Flags
-    """False where row `t` ended its episode, for either reason."""
+    """False where step `t` ended its episode, for either reason."""
     is_valid_t: Flags | None = None
-    """False for rows that are not to be learned from; `None` if all are."""
+    """False for steps that are not to be learned from; `None` if all are."""
 
 
 class LoggedEpisodes(NamedTuple):
@@ -104,7 +104,7 @@ class LoggedEpisodes(NamedTuple):
     is_valid_t: Flags
     """False for padding, which follows an episode and holds zeros."""
     v_tm1: Series | None = None
-    """A model's value of the state a row starts from, under the target policy."""
+    """A model's value of the state a step starts from, under the target policy."""
     q_tm1: Series | None = None
     """The same of that state and the action taken."""
 

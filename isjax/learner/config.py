@@ -68,8 +68,8 @@ class Config:
     epochs: int = 1
     """Passes over each unroll; from the second gradient step on, ratios are recomputed. For trpo, of its critic."""
     minibatches: int = 1
-    """Gradient steps a pass: each on its own environments or, where an algorithm fixes its advantages before
-    the first one (ppo…, awr, p3o, trpo) and the network has no memory, on its own rows. Must divide their number."""
+    """Gradient steps a pass: each on its own environments or, where an algorithm fixes its advantages before the
+    first one (ppo…, awr, p3o, trpo) and the network has no memory, on its own time steps. Must divide their number."""
     correction: Literal["v-trace", "one-step", "epsilon", "none"] = "v-trace"
     """How impala corrects for the policy that acted."""
     products: Literal["plain", "self-normalized"] = "plain"
@@ -84,9 +84,9 @@ class Config:
     replay_size: int = 100
     """Unrolls that the replay keeps, the newest ones."""
     replay_mask: bool = False
-    """Leave out rows where KL(π‖μ) exceeds replay_max_kl."""
+    """Leave out time steps where KL(π‖μ) exceeds replay_max_kl."""
     burn_in: int = 0
-    """First rows of a replayed unroll that only bring a memory up to date."""
+    """First time steps of a replayed unroll that only bring a memory up to date."""
     network: str = "mlp"
     """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), patches (conv
     as a product of matrices), nature or impala (deep, for large images), or MODULE:NAME of a registered one."""
@@ -211,7 +211,7 @@ class Hyper:
     max_weight: float | jax.Array = 20.0
     """Bound on awr's weights, above 0."""
     replay_max_kl: float | jax.Array = 0.3
-    """KL in nats, above 0, beyond which replay_mask leaves a row out."""
+    """KL in nats, above 0, beyond which replay_mask leaves a time step out."""
     value_cost: float | jax.Array = 0.5
     """Factor of the value loss, ½ (v_s − V)²."""
     entropy_cost: float | jax.Array = 0.01

@@ -30,7 +30,7 @@ class Evaluation(NamedTuple):
 
 
 class Played(NamedTuple):
-    """`E` episodes, each row of them; what stands beyond an episode's `length` is zero."""
+    """`E` episodes, each step of them; what stands beyond an episode's `length` is zero."""
 
     evaluation: Evaluation
     r_t: jax.Array
@@ -63,7 +63,7 @@ def evaluate(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: 
 
 
 def play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key) -> Played:
-    """As `evaluate`, and keeps every row."""
+    """As `evaluate`, and keeps every step."""
     observation, _ = jax.eval_shape(lambda: reset_actors(adapter, episodes, key)[:2])
     kept = jax.eval_shape(choose, key, observation, carry)[2]
     log = jax.tree.map(lambda x: jnp.zeros((longest(adapter), *x.shape), x.dtype), kept)

@@ -56,7 +56,7 @@ class Domain(enum.IntEnum):
     RESETS = 2**31 + 32
     """The states that episodes start anew from, by step and environment."""
     MINIBATCHES = 2**31 + 33
-    """The order of rows, by epoch."""
+    """The order of steps, by epoch."""
     REPLAYED_UNROLLS = 2**31 + 34
     """Which unrolls are learned from again."""
     REPLAYED_ENVIRONMENTS = 2**31 + 35

@@ -72,7 +72,7 @@ class RewardScale(NamedTuple):
     moments: Moments
     """Of `y_t = r_t + γ y_{t−1}` over all environments, in units."""
     past: jax.Array
-    """`[B]`, y of each environment's last row in units, 0 at an episode's start."""
+    """`[B]`, y of each environment's last step in units, 0 at an episode's start."""
     unit: jax.Array
     """`[]`, the power of two at or below the largest reward so far: a return may be larger than float32 can hold."""
 
@@ -117,13 +117,13 @@ def discounted_past(start: jax.Array, r_t: Series, same_episode_t: Flags, discou
     """`y_t = r_t + γ y_{t−1}` within episodes: what reward scaling takes the deviation of.
 
     Args:
-      start: `[*B]`, y before the first row.
+      start: `[*B]`, y before the first step.
       r_t: `[T, *B]`, rewards.
-      same_episode_t: `[T, *B]`, false where a row ended its episode.
+      same_episode_t: `[T, *B]`, false where a step ended its episode.
       discount: γ in [0, 1].
 
     Returns:
-      y after the last row, `[*B]` (0 where an episode ended), and y of every row, `[T, *B]`.
+      y after the last step, `[*B]` (0 where an episode ended), and y of every step, `[T, *B]`.
     """
     check_flags(same_episode_t=same_episode_t)
 

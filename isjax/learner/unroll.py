@@ -60,7 +60,7 @@ def draw_resets(adapter: Adapter, config: Config, key: Key) -> tuple[Tree, Tree]
 
 
 def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Array) -> Tree:
-    """Of `[R, B, ...]`, what each environment would start anew from at row `t`: `[B, ...]`."""
+    """Of `[R, B, ...]`, what each environment would start anew from at step `t`: `[B, ...]`."""
     rows = config.resets_per_unroll
     if rows == 0:
         return jax.tree.map(lambda x: x[t], fresh)
@@ -144,7 +144,7 @@ def act(
     start = (actors, cuts, jnp.zeros(num_envs, jnp.int32), jnp.zeros(num_envs, jnp.int32))
     (actors, cuts, _, _), (kept, finished_return) = jax.lax.scan(step, start, (jnp.arange(rows), noise, step_keys))
     observation, action, mu, reward, terminated, truncated, slot = kept
-    log_mu = adapter.actions.log_prob(mu, action)  # all rows at once: many small steps less
+    log_mu = adapter.actions.log_prob(mu, action)  # all time steps at once: many small operations less
     observation = jax.tree.map(lambda xs, last: jnp.concatenate([xs, last[None]]), observation, actors.observation)
     mu = mu if config.replay_mask else None
     unroll = Unroll(observation, action, log_mu, reward, terminated, truncated, cuts, slot, memory, mu)

@@ -40,7 +40,7 @@ def impala_loss(
     entropy_cost: Scalar = 0.01,
     correction: Correction = "v-trace",
 ) -> tuple[jax.Array, Metrics]:
-    """IMPALA's loss: V-trace policy gradient + `½ (v_s − V)²` − entropy, each the mean over valid rows.
+    """IMPALA's loss: V-trace policy gradient + `½ (v_s − V)²` − entropy, each the mean over valid steps.
 
     Espeholt et al. 2018, https://arxiv.org/abs/1802.01561, section 4.2. Gradients flow into
     `log_pi_tm1`, `v_tm1` and `entropy_tm1`; targets, advantages and ratios are constants.
@@ -48,15 +48,15 @@ def impala_loss(
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted; stored when it acted.
-      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_tm1: `[T, *B]`, values of the states that steps start from.
       v_t: `[T, *B]`, values of the states actually reached: at a time limit that of the final
         observation, never that of the first observation after the reset.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated (see `ops.endings`).
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason. May be left out
-        if no row was cut by a time limit.
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason. May be left out
+        if no step was cut by a time limit.
       entropy_tm1: `[T, *B]`, entropies of the learning policy, in nats; left out, there is no bonus.
-      is_valid_t: `[T, *B]`, false for padding: such rows neither count nor get gradients.
+      is_valid_t: `[T, *B]`, false for padding: such steps neither count nor get gradients.
       lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
       clip_rho: ρ̄ > 0.
       clip_c: c̄ > 0.
@@ -123,19 +123,19 @@ def a2c_loss(
     value_cost: Scalar = 1.0,
     entropy_cost: Scalar = 0.01,
 ) -> tuple[jax.Array, Metrics]:
-    """A2C's loss, `−A log π + ½ (target − V)²` − entropy, each the mean over valid rows: no correction at all.
+    """A2C's loss, `−A log π + ½ (target − V)²` − entropy, each the mean over valid steps: no correction at all.
 
-    Mnih et al. 2016, https://arxiv.org/abs/1602.01783. Right for rows of the learning policy itself; the
-    metrics show how far the rows are from that. Gradients flow into `log_pi_tm1`, `v_tm1` and `entropy_tm1`.
+    Mnih et al. 2016, https://arxiv.org/abs/1602.01783. Right for steps of the learning policy itself; the
+    metrics show how far the steps are from that. Gradients flow into `log_pi_tm1`, `v_tm1` and `entropy_tm1`.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted; for the metrics only.
       advantage_tm1: `[T, *B]`, as `ops.gae` gives them.
-      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_tm1: `[T, *B]`, values of the states that steps start from.
       target_tm1: `[T, *B]`, what the values should become.
       entropy_tm1: `[T, *B]`, entropies of the learning policy, in nats; left out, there is no bonus.
-      is_valid_t: `[T, *B]`, false for padding: such rows neither count nor get gradients.
+      is_valid_t: `[T, *B]`, false for padding: such steps neither count nor get gradients.
       value_cost: factor of the value loss.
       entropy_cost: factor of the entropy.
 
@@ -172,7 +172,7 @@ def ppo_loss(
     value_cost: Scalar = 1.0,
     entropy_cost: Scalar = 0.01,
 ) -> tuple[jax.Array, Metrics]:
-    """PPO's loss: `ppo_clip_loss` + `½ (target − V)²` − entropy, each the mean over valid rows.
+    """PPO's loss: `ppo_clip_loss` + `½ (target − V)²` − entropy, each the mean over valid steps.
 
     Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 9. Gradients flow into `log_pi_tm1`, `v_tm1`
     and `entropy_tm1`.
@@ -181,19 +181,19 @@ def ppo_loss(
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       advantage_tm1: `[T, *B]`.
-      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_tm1: `[T, *B]`, values of the states that steps start from.
       target_tm1: `[T, *B]`, what the values should become.
       entropy_tm1: `[T, *B]`, entropies of the learning policy, in nats; left out, there is no bonus.
-      is_valid_t: `[T, *B]`, false for padding: such rows neither count nor get gradients.
+      is_valid_t: `[T, *B]`, false for padding: such steps neither count nor get gradients.
       clip_epsilon: ε > 0, of the ratio and, with `v_old_tm1`, of the values.
       log_prox_tm1: `[T, *B]`, log-probabilities under the proximal policy, see `ppo_clip_loss`.
-      v_old_tm1: `[T, *B]`, values when the rows were collected: then the value loss is `clipped_value_loss`.
+      v_old_tm1: `[T, *B]`, values when the steps were collected: then the value loss is `clipped_value_loss`.
       value_cost: factor of the value loss.
       entropy_cost: factor of the entropy.
 
     Returns:
       The scalar loss, and the metrics of `impala_loss`; their bounds are `1 + ε`. `ratio/clipped` is the share
-      of rows whose ratio, of π to the policy to stay near, is outside `[1 − ε, 1 + ε]`.
+      of steps whose ratio, of π to the policy to stay near, is outside `[1 − ε, 1 + ε]`.
 
     Raises:
       ValueError: shapes differ, or `clip_epsilon` is not above 0.

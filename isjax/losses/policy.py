@@ -10,16 +10,16 @@ from isjax.types import Flags, Scalar, Series
 
 
 def policy_gradient_loss(log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
-    """`−A log π(a|s)`, the mean over valid rows; its gradient is the policy gradient's, to descend.
+    """`−A log π(a|s)`, the mean over valid steps; its gradient is the policy gradient's, to descend.
 
     Sutton & Barto 2018, eq. 13.11; off-policy with the clipped ratio inside the advantage, Espeholt et
     al. 2018, section 4.2.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken; gradients flow into these alone. A
-        row whose action is impossible (`−inf`) adds nothing, as its ratio is 0.
+        step whose action is impossible (`−inf`) adds nothing, as its ratio is 0.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
 
     >>> policy_gradient_loss(jnp.array([-1.0, -0.5]), jnp.array([2.0, -2.0]))
     Array(0.5, dtype=float32)
@@ -31,11 +31,11 @@ def policy_gradient_loss(log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: 
 
 
 def entropy_loss(entropy_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
-    """Minus the mean entropy over valid rows.
+    """Minus the mean entropy over valid steps.
 
     Args:
       entropy_tm1: `[T, *B]`, in nats.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
     """
     (entropy_tm1,) = series(entropy_tm1=entropy_tm1, is_valid_t=is_valid_t)
     return -mean_over_valid(entropy_tm1, is_valid_t)
@@ -49,7 +49,7 @@ def per_step_ratio_loss(
     *,
     clip_rho: Scalar | None = None,
 ) -> jax.Array:
-    """`−sg(min(ρ̄, ρ)) A log π(a|s)`, the mean over valid rows: REINFORCE with each step's own ratio.
+    """`−sg(min(ρ̄, ρ)) A log π(a|s)`, the mean over valid steps: REINFORCE with each step's own ratio.
 
     The off-policy policy gradient of Degris, White & Sutton 2012, https://arxiv.org/abs/1205.4839: states
     stay distributed as the old policy visits them. Biased for the return of π, of low variance;
@@ -57,10 +57,10 @@ def per_step_ratio_loss(
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns; gradients
-        flow into these alone. A row whose action is impossible (`−inf`) adds nothing.
+        flow into these alone. A step whose action is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
-      advantage_tm1: `[T, *B]`, the return or action value of the row, less a baseline or not.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      advantage_tm1: `[T, *B]`, the return or action value of the step, less a baseline or not.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_rho: ρ̄ > 0; left out, ratios saturate at `exp(40)` only.
 
     Raises:
@@ -84,16 +84,16 @@ def awr_loss(
     temperature: Scalar,
     max_weight: Scalar = 20.0,
 ) -> jax.Array:
-    """`−sg(min(exp(A / β), w)) log π(a|s)`, the mean over valid rows: advantage-weighted regression.
+    """`−sg(min(exp(A / β), w)) log π(a|s)`, the mean over valid steps: advantage-weighted regression.
 
     Peng et al. 2019, https://arxiv.org/abs/1910.00177. It needs no ratio and imitates every action that was
     taken, the better ones more. The exponent is clipped before `exp`.
 
     Args:
-      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken; gradients flow into these alone. A row
+      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken; gradients flow into these alone. A step
         whose action is impossible (`−inf`) adds nothing.
       advantage_tm1: `[T, *B]`, return less the old policy's value.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       temperature: β > 0, in the unit of the advantage.
       max_weight: w > 0.
 
@@ -113,17 +113,17 @@ def awr_loss(
 def surrogate_loss(
     log_pi_tm1: Series, log_mu_tm1: Series, advantage_tm1: Series, is_valid_t: Flags | None = None
 ) -> jax.Array:
-    """`−ρ A` with a ratio to differentiate, the mean over valid rows: minus the surrogate objective.
+    """`−ρ A` with a ratio to differentiate, the mean over valid steps: minus the surrogate objective.
 
     Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 6. At π = μ its gradient is the policy
     gradient; how far it can be trusted away from there, `ops.surrogate_error_bound` says.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns; gradients
-        flow into these alone. A row whose action is impossible (`−inf`) adds nothing.
+        flow into these alone. A step whose action is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
 
     Ratios saturate at `exp(40)`, where their gradient is 0.
 

@@ -1,4 +1,4 @@
-"""Policy losses that correct the states too: each row weighs the product of ratios that led to it."""
+"""Policy losses that correct the states too: each step weighs the product of ratios that led to it."""
 
 import jax
 import jax.numpy as jnp
@@ -23,26 +23,26 @@ def product_of_ratios_loss(
     truncation: Scalar | None = None,
     self_normalized: bool = False,
 ) -> jax.Array:
-    """`−sg(ρ_{0:t}) A_t log π(a_t|s_t)`, the mean over valid rows: the off-policy policy gradient.
+    """`−sg(ρ_{0:t}) A_t log π(a_t|s_t)`, the mean over valid steps: the off-policy policy gradient.
 
-    `ρ_{0:t}` is the product of the ratios of the row's episode so far. With rows that start where episodes
+    `ρ_{0:t}` is the product of the ratios of the step's episode so far. With steps that start where episodes
     do and `A_t` the reward-to-go `Σ_{k≥t} γ^{k−t} r_{k+1} ρ_{t+1:k}`, or an action value of π, the gradient
     is unbiased; a baseline that depends on the state alone may be subtracted and leaves it so. With the
-    plain reward-to-go `Σ_{k≥t} γ^{k−t} r_{k+1}`, what follows the row is valued as the old policy continued.
-    As is the custom, a row's own `γ^t` is left out; put it into `A_t` for the gradient of the discounted
-    return. The mean over rows is the sum over time divided by the mean number of rows of an episode.
+    plain reward-to-go `Σ_{k≥t} γ^{k−t} r_{k+1}`, what follows the step is valued as the old policy continued.
+    As is the custom, a step's own `γ^t` is left out; put it into `A_t` for the gradient of the discounted
+    return. The mean over steps is the sum over time divided by the mean number of steps of an episode.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns; gradients
-        flow into these alone. A row whose action is impossible (`−inf`) adds nothing, and nothing after it
+        flow into these alone. A step whose action is impossible (`−inf`) adds nothing, and nothing after it
         in its episode does if μ took it.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
-      advantage_tm1: `[T, *B]`, reward-to-go or action value of the row, less a baseline or not.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason: the next one starts a
+      advantage_tm1: `[T, *B]`, reward-to-go or action value of the step, less a baseline or not.
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason: the next one starts a
         new product. Left out, every stream is a single episode.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients; their factor is one.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients; their factor is one.
       truncation: bounds the products (Ionides 2008), above 0; left out, they saturate at `exp(40)` only.
-      self_normalized: divides the products of a row by their mean over its streams (axes `*B`), after
+      self_normalized: divides the products of a step by their mean over its streams (axes `*B`), after
         truncation: biased, consistent, never overflows; equal to one everywhere where there is one stream.
 
     Raises:
@@ -71,26 +71,26 @@ def per_decision_policy_gradient_loss(
     truncation: Scalar | None = None,
     self_normalized: bool = False,
 ) -> jax.Array:
-    """`−sg(Σ_{k≥t} γ^{k−t} ρ_{0:k} r_{k+1} − ρ_{0:t} b_t) log π(a_t|s_t)`, the mean over valid rows.
+    """`−sg(Σ_{k≥t} γ^{k−t} ρ_{0:k} r_{k+1} − ρ_{0:t} b_t) log π(a_t|s_t)`, the mean over valid steps.
 
     The policy gradient with each reward weighted by the ratios of the actions before it and no others
-    (Precup, Sutton & Singh 2000), as a sum over rows of rewards-to-go. Unbiased where rows start as episodes
+    (Precup, Sutton & Singh 2000), as a sum over steps of rewards-to-go. Unbiased where steps start as episodes
     do: for the undiscounted return, or for a discounted one whose states count alike at every time, as is
-    the custom (the factor `γ^t` of the row itself is left out).
+    the custom (the factor `γ^t` of the step itself is left out).
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns; gradients
-        flow into these alone. A row whose action is impossible (`−inf`) adds nothing.
+        flow into these alone. A step whose action is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       r_t: `[T, *B]`, rewards. Where a time limit or the unroll's end cuts an episode, add the discounted
         value of the state reached to the last one.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason: products and returns
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason: products and returns
         stop there. Left out, every stream is a single episode.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
-      baseline_tm1: `[T, *B]`, a function of the state the row starts from; constant.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
+      baseline_tm1: `[T, *B]`, a function of the state the step starts from; constant.
       truncation: bounds the products, as in `product_of_ratios_loss`.
-      self_normalized: divides the products of a row by their mean over its streams, likewise.
+      self_normalized: divides the products of a step by their mean over its streams, likewise.
 
     Raises:
       ValueError: shapes differ, or `truncation` is not above 0.

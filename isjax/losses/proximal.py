@@ -24,7 +24,7 @@ def ppo_clip_loss(
     clip_epsilon: Scalar = 0.2,
     log_prox_tm1: Series | None = None,
 ) -> jax.Array:
-    """`−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`, the mean over valid rows: the clipped objective of PPO.
+    """`−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`, the mean over valid steps: the clipped objective of PPO.
 
     Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 7. With a proximal policy it is decoupled
     (Hilton, Cobbe & Schulman 2022, https://arxiv.org/abs/2110.00641): `−sg(π_prox / μ) min(r A, clip(r) A)`
@@ -32,10 +32,10 @@ def ppo_clip_loss(
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns; gradients
-        flow into these alone. A row whose action is impossible (`−inf`) adds nothing.
+        flow into these alone. A step whose action is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_epsilon: ε > 0.
       log_prox_tm1: `[T, *B]`, the same under the proximal policy; left out, that is the one that acted.
 
@@ -59,7 +59,7 @@ def ppo_clip_loss(
 
 
 def clipped_objective(rows: Rows, low: Scalar, high: Scalar) -> Series:
-    """`min(ρ A, clip(ρ, low, high) A)`, row by row."""
+    """`min(ρ A, clip(ρ, low, high) A)`, step by step."""
     rho = ratio(rows.log_rho_tm1)
     return jnp.minimum(rho * rows.advantage_tm1, jnp.clip(rho, low, high) * rows.advantage_tm1)
 
@@ -73,18 +73,18 @@ def kl_penalty_loss(
     *,
     beta: Scalar,
 ) -> jax.Array:
-    """`−ρ A + β KL(μ‖π)`, the mean over valid rows: PPO with a penalty in place of clipping.
+    """`−ρ A + β KL(μ‖π)`, the mean over valid steps: PPO with a penalty in place of clipping.
 
     Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 8; `adapt_beta` chooses β as section 4 does.
 
     Args:
-      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns. A row
+      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns. A step
         whose action is impossible (`−inf`) adds nothing to the first term.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       advantage_tm1: `[T, *B]`.
-      kl_tm1: `[T, *B]`, `KL(μ‖π)` in the row's state, in nats, exact or an estimate. Gradients flow into
+      kl_tm1: `[T, *B]`, `KL(μ‖π)` in the step's state, in nats, exact or an estimate. Gradients flow into
         this and into `log_pi_tm1`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       beta: β, at least 0.
 
     Ratios saturate at `exp(40)`, where their gradient is 0.
@@ -132,19 +132,19 @@ def p3o_loss(
     *,
     kl_tm1: Series | None = None,
 ) -> jax.Array:
-    """`−sg(min(ρ, c)) A log π + λ KL(μ‖π)`, the mean over valid rows, with `c = ESS / n` and `λ = 1 − ESS / n`.
+    """`−sg(min(ρ, c)) A log π + λ KL(μ‖π)`, the mean over valid steps, with `c = ESS / n` and `λ = 1 − ESS / n`.
 
     The off-policy part of P3O, Fakoor, Chaudhari & Smola 2019, https://arxiv.org/abs/1905.01756: the
     effective sample size of the batch's own ratios sets both constants, so that there is nothing to tune.
-    At π = μ it is the plain policy gradient; add `policy_gradient_loss` of fresh rows for the other part.
+    At π = μ it is the plain policy gradient; add `policy_gradient_loss` of fresh steps for the other part.
 
     Args:
-      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns. A row
+      log_pi_tm1: `[T, *B]`, log-probabilities of the actions taken, under the policy that learns. A step
         whose action is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that acted.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
-      kl_tm1: `[T, *B]`, `KL(μ‖π)` in the row's state, in nats, with its gradient. Left out, it is estimated
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
+      kl_tm1: `[T, *B]`, `KL(μ‖π)` in the step's state, in nats, with its gradient. Left out, it is estimated
         by `log μ − log π`, whose value and gradient are unbiased; a batch's mean may be negative.
 
     Raises:

@@ -23,17 +23,17 @@ def truncated_is_loss(
     level: Level = "step",
     truncation: Scalar = 2.0,
 ) -> jax.Array:
-    """`−sg(min(ρ, C)) A log π`, the mean over valid rows: truncated importance sampling.
+    """`−sg(min(ρ, C)) A log π`, the mean over valid steps: truncated importance sampling.
 
     Ionides 2008; the ratio is that of the level named, see `ops.ratio_levels`. At the level "step" it is
     `per_step_ratio_loss`.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the tokens, under the policy that learns; gradients flow
-        into these alone. A row whose token is impossible (`−inf`) adds nothing.
+        into these alone. A step whose token is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that generated them, as it sampled them.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       level: "step", "sequence" or "geometric".
       truncation: C > 0.
 
@@ -61,17 +61,17 @@ def masked_is_loss(
     low: Scalar,
     high: Scalar,
 ) -> jax.Array:
-    """`−sg(ρ · 1{low ≤ ρ ≤ high}) A log π`, the mean over valid rows: masked importance sampling.
+    """`−sg(ρ · 1{low ≤ ρ ≤ high}) A log π`, the mean over valid steps: masked importance sampling.
 
-    Rows whose ratio, at the level named, is outside the interval weigh 0. They stay in the denominator: the
-    loss shrinks as more rows are masked.
+    Steps whose ratio, at the level named, is outside the interval weigh 0. They stay in the denominator: the
+    loss shrinks as more steps are masked.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the tokens, under the policy that learns; gradients flow
-        into these alone. A row whose token is impossible (`−inf`) adds nothing.
+        into these alone. A step whose token is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that generated them.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       level: "step", "sequence" or "geometric".
       low: at least 0; 0 masks small ratios never.
       high: greater than 0; `inf` masks large ratios never, but they saturate at `exp(40)`.
@@ -101,17 +101,17 @@ def cispo_loss(
     clip_low: Scalar = 1.0,
     clip_high: Scalar = 4.0,
 ) -> jax.Array:
-    """`−sg(clip(ρ, 1 − ε_low, 1 + ε_high)) A log π`, the mean over valid rows: no token is left out.
+    """`−sg(clip(ρ, 1 − ε_low, 1 + ε_high)) A log π`, the mean over valid steps: no token is left out.
 
     MiniMax 2025, https://arxiv.org/abs/2506.13585: unlike PPO it clips the weight, so that every token keeps
     its gradient. The lower bound is off by default, as in the paper; the upper one is to be tuned.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the tokens, under the policy that learns; gradients flow
-        into these alone. A row whose token is impossible (`−inf`) adds nothing.
+        into these alone. A step whose token is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that generated them.
       advantage_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_low: ε_low > 0; 1 and more is no bound.
       clip_high: ε_high > 0.
 
@@ -131,17 +131,17 @@ def cispo_loss(
 def topr_loss(
     log_pi_tm1: Series, log_mu_tm1: Series, advantage_tm1: Series, is_valid_t: Flags | None = None
 ) -> jax.Array:
-    """`−sg(w) A log π`, the mean over valid rows, with `w = 1` for `A ≥ 0` and `min(ρ, 1)` of the sequence else.
+    """`−sg(w) A log π`, the mean over valid steps, with `w = 1` for `A ≥ 0` and `min(ρ, 1)` of the sequence else.
 
     Tapered off-policy REINFORCE, Le Roux et al. 2025, https://arxiv.org/abs/2503.14286: good sequences are
     imitated whatever their ratio, bad ones are pushed down only while the policy still generates them.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the tokens, under the policy that learns; gradients flow
-        into these alone. A row whose token is impossible (`−inf`) adds nothing.
+        into these alone. A step whose token is impossible (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that generated them.
-      advantage_tm1: `[T, *B]`, the sequence's return in each of its rows, less a baseline or not.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      advantage_tm1: `[T, *B]`, the sequence's return in each of its steps, less a baseline or not.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
 
     Raises:
       ValueError: shapes differ.
@@ -168,15 +168,15 @@ def gspo_loss(
     """`−min(s A, clip(s, 1 − ε_low, 1 + ε_high) A)`, with `s` the geometric mean of a sequence's ratios.
 
     Group sequence policy optimization, Zheng et al. 2025, https://arxiv.org/abs/2507.18071; gradients flow
-    through `s`. The mean over sequences of the mean over their valid rows: long and short ones count alike,
-    those without a valid row do not.
+    through `s`. The mean over sequences of the mean over their valid steps: long and short ones count alike,
+    those without a valid step do not.
 
     Args:
       log_pi_tm1: `[T, *B]`, log-probabilities of the tokens, under the policy that learns; gradients flow
         into these alone. A sequence with an impossible token (`−inf`) adds nothing.
       log_mu_tm1: `[T, *B]`, the same under the policy that generated them.
-      advantage_tm1: `[T, *B]`, the sequence's advantage in each of its rows.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      advantage_tm1: `[T, *B]`, the sequence's advantage in each of its steps.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_low: ε_low > 0.
       clip_high: ε_high > 0.
 
@@ -210,7 +210,7 @@ def gmpo_loss(
 
     Geometric-mean policy optimization, Zhao et al. 2025, https://arxiv.org/abs/2507.20673. Each log-ratio is
     kept below `ε_high` where the advantage is positive and above `−ε_low` where it is negative. The mean
-    over sequences of the mean over their valid rows, as in `gspo_loss`.
+    over sequences of the mean over their valid steps, as in `gspo_loss`.
 
     The arguments and errors are those of `gspo_loss`; the bounds are of log-ratios.
 
@@ -230,7 +230,7 @@ def gmpo_loss(
 
 
 def _weighted(weight: Series, rows: Rows, is_valid_t: Flags | None) -> jax.Array:
-    """`−w A log π`, the mean over valid rows; the weights are constants."""
+    """`−w A log π`, the mean over valid steps; the weights are constants."""
     return mean_over_valid(-jax.lax.stop_gradient(weight) * rows.advantage_tm1 * rows.log_pi_tm1, is_valid_t)
 
 
@@ -240,7 +240,7 @@ def _of_possible_sequences(rows: Rows) -> Series:
 
 
 def _mean_of_sequences(x: Series, is_valid_t: Flags | None) -> jax.Array:
-    """The mean over sequences, of those with a valid row, of the mean over their valid rows."""
+    """The mean over sequences, of those with a valid step, of the mean over their valid steps."""
     if is_valid_t is None:
         return mean_over_valid(x)
     rows = jnp.maximum(jnp.sum(is_valid_t, axis=0), 1)

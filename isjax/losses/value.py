@@ -9,12 +9,12 @@ from isjax.types import Flags, Scalar, Series
 
 
 def value_loss(v_tm1: Series, target_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
-    """`½ (target − V)²`, the mean over valid rows (Espeholt et al. 2018, section 4.2).
+    """`½ (target − V)²`, the mean over valid steps (Espeholt et al. 2018, section 4.2).
 
     Args:
       v_tm1: `[T, *B]`, values; gradients flow into these alone.
       target_tm1: `[T, *B]`, what they should become.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
 
     >>> value_loss(jnp.array([1.0, 2.0]), jnp.array([3.0, 2.0]))
     Array(1., dtype=float32)
@@ -27,16 +27,16 @@ def value_loss(v_tm1: Series, target_tm1: Series, is_valid_t: Flags | None = Non
 def clipped_value_loss(
     v_tm1: Series, v_old_tm1: Series, target_tm1: Series, is_valid_t: Flags | None = None, *, clip_epsilon: Scalar
 ) -> jax.Array:
-    """`½ max((target − V)², (target − V_clip)²)`, the mean over valid rows: the value loss of many PPO codes.
+    """`½ max((target − V)², (target − V_clip)²)`, the mean over valid steps: the value loss of many PPO codes.
 
     `V_clip` is V, kept within ε of what it was: no gradient where V moved further than that in the right
     direction. It is not in the paper of PPO; Engstrom et al. 2020, https://arxiv.org/abs/2005.12729.
 
     Args:
       v_tm1: `[T, *B]`, values; gradients flow into these alone.
-      v_old_tm1: `[T, *B]`, the values when the rows were collected.
+      v_old_tm1: `[T, *B]`, the values when the steps were collected.
       target_tm1: `[T, *B]`, what they should become.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_epsilon: ε > 0, in the unit of the values.
 
     Raises:

@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
     """`[N]`: what each episode contributes. Their mean is the value, their spread its standard error; for a
     self-normalized estimate they are the linearization (its influence values plus the value)."""
     is_episode: Flags
-    """`[N]`: false for a column without a single valid row, which does not count."""
+    """`[N]`: false for a column without a single valid step, which does not count."""
     log_weight: jax.Array | None = None
     """`[N]`: logarithms, up to a constant for self-normalized estimates, of the weights behind the effective
     sample size; `−inf` for a weight of zero."""
@@ -48,7 +48,7 @@ class Log(NamedTuple):
     r_t: Series
     """Zero past the end, and behind a discount of 0."""
     log_discount_t: Series
-    """`[T, 1]`, `t log γ`; 0 in the first row even if γ is 0."""
+    """`[T, 1]`, `t log γ`; 0 in the first step even if γ is 0."""
     is_valid_t: Flags
     is_episode: Flags
     """`[N]`."""
@@ -63,7 +63,7 @@ class Log(NamedTuple):
         return log._replace(r_t=log.counted(r_t))
 
     def counted(self, x_t: Series) -> Series:
-        """`x_t`, but 0 in rows that a discount of 0 silences, whatever stands there."""
+        """`x_t`, but 0 in steps that a discount of 0 silences, whatever stands there."""
         return jnp.where(jnp.isneginf(self.log_discount_t), 0.0, x_t)
 
     @property
@@ -83,7 +83,7 @@ class Log(NamedTuple):
 
     @property
     def log_row_weight_t(self) -> Series:
-        """`log γ^t ρ_{0:t}`; `−inf` in columns that are no episode and in rows that all episodes ended before."""
+        """`log γ^t ρ_{0:t}`; `−inf` in columns that are no episode and in steps that all episodes ended before."""
         counts = self.is_episode[None] & jnp.any(self.is_valid_t, 1, keepdims=True)
         return jnp.where(counts, self.log_product_t + self.log_discount_t, -jnp.inf)
 
@@ -167,7 +167,7 @@ def from_visits(
     the set 𝒯(s). Every-visit episodes overlap, which the standard error of the estimate does not know.
 
     Args:
-      is_visit_t: `[T, N]`, true where a row starts from the state in question.
+      is_visit_t: `[T, N]`, true where a step starts from the state in question.
       log_rho_tm1: `[T, N]`, `log π(a|s) − log μ(a|s)`.
       r_t: `[T, N]`, rewards.
       is_valid_t: `[T, N]`, false for padding.
@@ -176,7 +176,7 @@ def from_visits(
         `T · N` for every visit.
 
     Returns:
-      `Episodes`, `[T, size]` each; columns without a visit hold no valid row, and do not count.
+      `Episodes`, `[T, size]` each; columns without a visit hold no valid step, and do not count.
 
     Raises:
       ValueError: the arrays are not all `[T, N]`.
@@ -213,7 +213,7 @@ def n_step_episodes(
     n: int,
     v_t: Series | None = None,
 ) -> Episodes:
-    """The first `n` rows of each episode, with a value standing in for the rest: n-step estimates.
+    """The first `n` steps of each episode, with a value standing in for the rest: n-step estimates.
 
     The n-th reward becomes `r + γ V(s_n)` (Sutton & Barto 2018, eq. 7.9 for the first state of an episode).
 
@@ -222,7 +222,7 @@ def n_step_episodes(
       r_t: `[T, N]`, rewards.
       discount: γ in [0, 1], the one that the estimator is given.
       is_valid_t: `[T, N]`, false for padding.
-      n: how many rows to keep, at least 1.
+      n: how many steps to keep, at least 1.
       v_t: `[T, N]`, values of the states reached, 0 for a terminal state; left out, the return is cut.
 
     Returns:

@@ -37,8 +37,8 @@ def magic(
       r_t: `[T, N]`, rewards.
       discount: γ in [0, 1], a scalar.
       is_valid_t: `[T, N]`, false for padding, which follows an episode and may hold anything. A column
-        without a valid row is no episode and does not count.
-      v_tm1: `[T, N]`, the model's value of the state that a row starts from, under the target policy.
+        without a valid step is no episode and does not count.
+      v_tm1: `[T, N]`, the model's value of the state that a step starts from, under the target policy.
       q_tm1: `[T, N]`, the same of that state and the action taken.
       lengths: the lengths to blend, each in 0 … T; T is always among them. By default 0, T, and the powers
         of 2 in between.

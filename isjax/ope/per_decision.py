@@ -93,7 +93,7 @@ def resampled_step_weights(log: Log) -> np.ndarray:
 
 
 def per_step_estimate(weight_t: Series, x_t: Series, log: Log) -> Estimate:
-    """`Σ_t γ^t Σ_i weight_{t,i} x_{t,i}` for weights `[T, N]` that are normalized in each row."""
+    """`Σ_t γ^t Σ_i weight_{t,i} x_{t,i}` for weights `[T, N]` that are normalized in each step."""
     value_t = jnp.sum(weighted(weight_t, x_t), 1)
     contribution_t = linearized(weight_t, x_t, value_t, log.is_episode)
     return estimate(
@@ -105,7 +105,7 @@ def per_step_estimate(weight_t: Series, x_t: Series, log: Log) -> Estimate:
 
 
 def total_step_weight(weight_t: Series, log: Log) -> jax.Array:
-    """`[N]`, logarithm of `Σ_t γ^t weight_{t,i}` over the rows that some episode reaches."""
+    """`[N]`, logarithm of `Σ_t γ^t weight_{t,i}` over the steps that some episode reaches."""
     reached_t = jnp.any(log.is_valid_t, 1, keepdims=True)
     total = jnp.sum(jnp.where(reached_t, log.discount_t * weight_t, 0.0), 0)
     return safe_log(total)

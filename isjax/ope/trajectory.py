@@ -25,7 +25,7 @@ def ordinary_is(log_rho_tm1: Series, r_t: Series, discount: Scalar, is_valid_t: 
       r_t: `[T, N]`, rewards.
       discount: γ in [0, 1], a scalar.
       is_valid_t: `[T, N]`, false for padding, which follows an episode and may hold anything. A column
-        without a valid row is no episode and does not count.
+        without a valid step is no episode and does not count.
 
     Returns:
       An `Estimate` of the value of the episodes' first states under the target policy; 0 if every weight
@@ -172,7 +172,7 @@ def _returns(log: Log) -> np.ndarray:
 
 
 def log_shares(log: Log, discount: Scalar) -> Series:
-    """Logarithm of the share of the flat return that ends with a row: `(1 − γ) γ^t`, in the last row `γ^t`."""
+    """Logarithm of the share of the flat return that ends with a step: `(1 − γ) γ^t`, in the last step `γ^t`."""
     follows_t = jnp.concatenate([log.is_valid_t[1:], jnp.zeros_like(log.is_valid_t[:1])])
     log_ends = safe_log(1.0 - jnp.asarray(discount, log.r_t.dtype))
     log_share_t = log.log_discount_t + jnp.where(follows_t, log_ends, 0.0)

@@ -35,16 +35,16 @@ def retrace(
     Munos et al. 2016, https://arxiv.org/abs/1606.02647. No gradient is stopped here.
 
     Args:
-      q_tm1: `[T, *B]`, `Q(s, a)` of the states that rows start from and the actions taken there.
+      q_tm1: `[T, *B]`, `Q(s, a)` of the states that steps start from and the actions taken there.
       v_t: `[T, *B]`, `Σ_a π(a|s) Q(s, a)` of the states actually reached: at a time limit that of the
         final observation, never that of the first observation after the reset.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       log_rho_tm1: `[T, *B]`, `log π(a|s) − log μ(a|s)`.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason. May be left out
-        if no row was cut by a time limit.
-      is_valid_t: `[T, *B]`, false for padding: such rows give 0, whatever they hold.
-      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`; row t's is for the step from its action to the next.
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason. May be left out
+        if no step was cut by a time limit.
+      is_valid_t: `[T, *B]`, false for padding: such steps give 0, whatever they hold.
+      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`; step t's is for the step from its action to the next.
       associative: how to solve the recurrence, see `backward_affine`.
 
     Returns:
@@ -168,7 +168,7 @@ def general_off_policy_q(
     `G_t = r_t + γ (v_t + λ c_{t+1} (G_{t+1} − Q_{t+1}))`, the operator that the others are cases of: Munos et
     al. 2016, https://arxiv.org/abs/1606.02647. It contracts to the values of π where `0 ≤ c_t ≤ ρ_t`.
 
-    `c_tm1` `[T, *B]` are finite factors of the actions that rows start with; the first row's is without
+    `c_tm1` `[T, *B]` are finite factors of the actions that steps start with; the first step's is without
     influence. The other arguments, the result and the errors are those of `retrace`.
 
     >>> x = jnp.zeros(2)
@@ -194,7 +194,7 @@ def rbis(
 
     `β_{s,t} = min(λ^{t−s}, ρ_t β_{s,t−1})` with `β_{s,s} = 1`: Daley et al. 2023,
     https://arxiv.org/abs/2301.11321. A later large ratio restores what a small one took, so that
-    the trace depends on where it began and each row's sum is taken on its own: `T²` work for `T` rows.
+    the trace depends on where it began and each step's sum is taken on its own: `T²` work for `T` steps.
     Ratios and λ count as at least `exp(−80)`.
 
     `lambda_` has to be a scalar; it bounds the trace. The other arguments, the result and the errors are
@@ -239,7 +239,7 @@ def _correct(
     lambda_: Scalar | Series,
     associative: bool | None,
 ) -> Series:
-    """The recurrence, for one trace factor `factor(x_tm1)` or another; nothing follows the last row."""
+    """The recurrence, for one trace factor `factor(x_tm1)` or another; nothing follows the last step."""
     q_tm1, v_t, r_t, discount_t = rows
     x_t = jnp.concatenate([x_tm1[1:], jnp.zeros_like(x_tm1[:1])])
 

@@ -15,7 +15,7 @@ LARGEST_LOG_RATIO = 1e30
 """What infinity counts as in a sum of log-ratios: a ratio of 0 beside it still makes a product of 0."""
 
 Level: TypeAlias = Literal["step", "sequence", "geometric"]
-"""Whose ratio a row takes: its own, the product over its sequence, or the geometric mean over its sequence."""
+"""Whose ratio a step takes: its own, the product over its sequence, or the geometric mean over its sequence."""
 
 
 def log_ratios(log_pi_tm1: Series, log_mu_tm1: Series) -> Series:
@@ -60,12 +60,12 @@ def product_of_ratios(
 ) -> Series:
     """Logarithms of the prefix products `ρ_{0:t}`, each the sum of the log-ratios so far.
 
-    The weight of a trajectory is that of its last row (Sutton & Barto 2018, eq. 5.3).
+    The weight of a trajectory is that of its last step (Sutton & Barto 2018, eq. 5.3).
 
     Args:
       log_rho_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; a row where it is false contributes a factor of one, whatever it holds.
-      same_episode_t: `[T, *B]`; false where an episode ends: the next row starts a new product.
+      is_valid_t: `[T, *B]`; a step where it is false contributes a factor of one, whatever it holds.
+      same_episode_t: `[T, *B]`; false where an episode ends: the next step starts a new product.
 
     Returns:
       `log ρ_{0:t}`, `[T, *B]`. It is finite where `exp` of it would not be.
@@ -98,14 +98,14 @@ def product_of_ratios(
 
 
 def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level: Level) -> Series:
-    """Log-ratios at the level asked for: of the row, or one for the whole sequence in each of its rows.
+    """Log-ratios at the level asked for: of the step, or one for the whole sequence in each of its steps.
 
     Time is the position in a sequence (of tokens, say), and every stream is one sequence. The logarithms are
     added up, never the ratios.
 
     Args:
       log_rho_tm1: `[T, *B]`.
-      is_valid_t: `[T, *B]`; rows where it is false do not enter, and get 0.
+      is_valid_t: `[T, *B]`; steps where it is false do not enter, and get 0.
       level: "step": `ℓ_t`; "sequence": `Σ_k ℓ_k`, the logarithm of the product; "geometric": the mean of
         `ℓ_k`, the logarithm of the geometric mean.
 

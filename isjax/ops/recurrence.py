@@ -27,7 +27,7 @@ def backward_affine(gain_t: Series, bias_t: Series, *, associative: bool | None 
       `x` `[T, *B]`, float32 at least.
 
     Raises:
-      ValueError: the shapes differ, or there is no row.
+      ValueError: the shapes differ, or there is no step.
       TypeError: an array is not floating.
 
     >>> backward_affine(jnp.array([0.5, 0.5, 0.5]), jnp.array([1.0, 1.0, 1.0]))
@@ -44,14 +44,14 @@ def backward_rows(
     *,
     associative: bool | None = None,
 ) -> Tree:
-    """The same recurrence, with gains and biases made of rows on the way, and results of its solution.
+    """The same recurrence, with gains and biases made of steps on the way, and results of its solution.
 
     One pass over memory instead of one for each intermediate array: on a CPU that is most of the time.
 
     Args:
-      rows: a tree of arrays `[T, *B]`, and of `[]` for what is the same in every row.
-      affine: a row to its gain and bias; elementwise, since it sees `[*B]` or all of `[T, *B]` at once.
-      result: `(row, x_t, x_{t+1})` to what is wanted of the row, elementwise too; `x_T = 0`.
+      rows: a tree of arrays `[T, *B]`, and of `[]` for what is the same in every step.
+      affine: a step to its gain and bias; elementwise, since it sees `[*B]` or all of `[T, *B]` at once.
+      result: `(step, x_t, x_{t+1})` to what is wanted of the step, elementwise too; `x_T = 0`.
       associative: see `backward_affine`.
 
     Returns:
@@ -63,7 +63,7 @@ def backward_rows(
     leaves, tree = jax.tree.flatten(rows)
 
     def whole(moving: Any) -> Any:
-        """A row, with what does not move put back in its place."""
+        """A step, with what does not move put back in its place."""
         each = iter(moving)
         return tree.unflatten([next(each) if x.ndim else x for x in leaves])
 

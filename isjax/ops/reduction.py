@@ -1,4 +1,4 @@
-"""Means over the rows that count, by which every loss and every metric is reduced; and standardized numbers."""
+"""Means over the steps that count, by which every loss and every metric is reduced; and standardized numbers."""
 
 import jax
 import jax.numpy as jnp

@@ -43,15 +43,15 @@ def n_step_off_policy(
     Args:
       v_t: `[T, *B]`, what to bootstrap from: for "state" the value of the state actually reached, for
         "sarsa" the value of the action taken there, for "expected_sarsa" the mean action value under the
-        target policy. In a row that no row of the same episode follows, an expectation in each case.
+        target policy. In a step that no step of the same episode follows, an expectation in each case.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       log_rho_tm1: `[T, *B]`, `log π(a|s) − log μ(a|s)`.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason. Left out, episodes
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason. Left out, episodes
         end where the discount is 0.
       n: how many rewards a return sums, at least 1.
       kind: "state", "sarsa" or "expected_sarsa".
-      is_valid_t: `[T, *B]`, false for padding: such rows give 0, whatever they hold.
+      is_valid_t: `[T, *B]`, false for padding: such steps give 0, whatever they hold.
 
     Returns:
       `NStep(return_tm1, log_weight_tm1)`.
@@ -72,7 +72,7 @@ def n_step_off_policy(
     )
     follows_t = followed(discount_t != 0.0 if same_episode_t is None else same_episode_t, v_t, is_valid_t)
     left_out, added = RATIOS_OF_KIND[kind]
-    # Row k of a window is row t + k of the unroll. None goes past the end: nothing follows the last row.
+    # Step k of a window is step t + k of the unroll. None goes past the end: nothing follows the last step.
     place = jnp.arange(n + added)
     index = jnp.minimum(place[:, None] + jnp.arange(len(v_t))[None], len(v_t) - 1)
     place = place.reshape((-1,) + (1,) * v_t.ndim)
@@ -139,9 +139,9 @@ def lambda_returns(
         observation, never that of the first observation after the reset.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason. May be left out
-        if no row was cut by a time limit.
-      is_valid_t: `[T, *B]`, false for padding: such rows give 0, whatever they hold.
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason. May be left out
+        if no step was cut by a time limit.
+      is_valid_t: `[T, *B]`, false for padding: such steps give 0, whatever they hold.
       lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
       associative: how to solve the recurrence, see `backward_affine`.
 
@@ -176,7 +176,7 @@ def gae(
 
     Schulman et al. 2016, https://arxiv.org/abs/1506.02438, eq. 16. The λ-return less the value.
 
-    `v_tm1` `[T, *B]` are values of the states that rows start from. The other arguments, the result and the
+    `v_tm1` `[T, *B]` are values of the states that steps start from. The other arguments, the result and the
     errors are those of `lambda_returns`.
 
     >>> x = jnp.ones(2)
@@ -194,7 +194,7 @@ def gae(
 
 
 class Trace(NamedTuple):
-    """What a trace goes through from one row to the next: of all rows, or of one."""
+    """What a trace goes through from one step to the next: of all steps, or of one."""
 
     discount_t: Series
     lambda_: Series
@@ -206,7 +206,7 @@ class Trace(NamedTuple):
     def checked(
         cls, discount_t: Series, lambda_: Scalar | Series, same_episode_t: Flags | None, is_valid_t: Flags | None
     ) -> "Trace":
-        """Of rows that were checked, with options that were not."""
+        """Of steps that were checked, with options that were not."""
         check_fraction(lambda_=lambda_)
         check_same_shape(discount_t=discount_t, same_episode_t=same_episode_t)
         check_flags(same_episode_t=same_episode_t)
@@ -231,12 +231,12 @@ def decay(
     same_episode_t: Flags | None = None,
     is_valid_t: Flags | None = None,
 ) -> Series:
-    """`γ λ`, and 0 where an episode or the data ended: what is left of a trace from one row to the next."""
+    """`γ λ`, and 0 where an episode or the data ended: what is left of a trace from one step to the next."""
     return Trace.checked(discount_t, lambda_, same_episode_t, is_valid_t).decay
 
 
 def followed(same_episode_t: Flags | None, like: Series, is_valid_t: Flags | None) -> Flags:
-    """Where a row of the same episode follows in this unroll, `[T, *B]` as `like`: false in the last row."""
+    """Where a step of the same episode follows in this unroll, `[T, *B]` as `like`: false in the last step."""
     check_same_shape(r_t=like, same_episode_t=same_episode_t)
     check_flags(same_episode_t=same_episode_t)
     follows_t = jnp.ones_like(like, bool) if same_episode_t is None else jnp.asarray(same_episode_t)

@@ -18,7 +18,7 @@ class VTrace(NamedTuple):
     """Corrected targets and advantages, both `[T, *B]`."""
 
     target_tm1: Series
-    """`v_s`, what the value of the row's first state should become."""
+    """`v_s`, what the value of the step's first state should become."""
     advantage_tm1: Series
     """The factor of `∇ log π` in the policy gradient, the clipped ratio included."""
 
@@ -45,17 +45,17 @@ def vtrace(
     No gradient is stopped here; the losses do that.
 
     Args:
-      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_tm1: `[T, *B]`, values of the states that steps start from.
       v_t: `[T, *B]`, values of the states actually reached: at a time limit that of the final
         observation, never that of the first observation after the reset.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       log_rho_tm1: `[T, *B]`, `log π(a|s) − log μ(a|s)`.
-      same_episode_t: `[T, *B]`, false where a row ended its episode for either reason: a termination
-        or a time limit. May be left out if no row was cut by a time limit.
-      is_valid_t: `[T, *B]`, false for padding: such rows give 0, whatever they hold.
+      same_episode_t: `[T, *B]`, false where a step ended its episode for either reason: a termination
+        or a time limit. May be left out if no step was cut by a time limit.
+      is_valid_t: `[T, *B]`, false for padding: such steps give 0, whatever they hold.
       lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
-      clip_rho: ρ̄ > 0, bounds the ratio of the row's own temporal difference (it sets the fixed point).
+      clip_rho: ρ̄ > 0, bounds the ratio of the step's own temporal difference (it sets the fixed point).
       clip_c: c̄ > 0, bounds the ratios on the way back (it sets the speed of contraction).
       clip_pg_rho: bounds the ratio of the policy gradient.
       associative: how to solve the recurrence, see `backward_affine`.
@@ -117,7 +117,7 @@ def leaky_ratio(log_rho: jax.Array, clip: Scalar, alpha: Scalar) -> jax.Array:
 
 
 class _Rows(NamedTuple):
-    """Rows that were checked: floats in full precision, padding replaced by zeros."""
+    """Steps that were checked: floats in full precision, padding replaced by zeros."""
 
     v_tm1: Series
     v_t: Series
@@ -137,7 +137,7 @@ class _Rows(NamedTuple):
 
     @property
     def q_t(self) -> Series:
-        """What the row's action is worth, by the value of the state actually reached."""
+        """What the step's action is worth, by the value of the state actually reached."""
         return self.r_t + scaled(self.trace.discount_t, self.v_t)
 
 
@@ -156,7 +156,7 @@ def _correct(
     def result(row: _Rows, correction: Series, correction_next: Series) -> VTrace:
         if one_bound:
             return VTrace(row.v_tm1 + correction, correction)
-        # The row sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next row's correction.
+        # The step sees λ v_{s+1} + (1 − λ) V(s_{s+1}), which is V(s_{s+1}) plus λ of the next step's correction.
         q_t = row.q_t + scaled(row.trace.decay, correction_next)
         return VTrace(row.v_tm1 + correction, ratio(row.log_rho_tm1, clip_pg_rho) * (q_t - row.v_tm1))
 

@@ -4,12 +4,12 @@ Change `import rlax` to `from isjax.compat import rlax`. (`importance_corrected_
 multistep returns, which does not export it.) Arguments, their order and defaults, results and
 gradients are rlax's; what differs:
 
-- `same_episode_t`, an additional argument, is false where a row ended its episode, for either reason.
+- `same_episode_t`, an additional argument, is false where a step ended its episode, for either reason.
   Without it the results are rlax's, also where a time limit cut an episode: there rlax takes the value of
   the next episode's first state for that of the state reached.
 - `v_t` goes with it in the two functions that take `values` `[T + 1]`: there one place cannot hold both the
   value of a state that a time limit cut and that of the next episode's first state.
-- `is_valid_t` of the loss leaves padded rows out.
+- `is_valid_t` of the loss leaves padded steps out.
 - Results are finite for ratios of 0 and infinity: an unclipped ratio saturates at `exp(80)`.
 - Arrays may be `[T, *B]` as well as `[T]`; bfloat16 is computed in float32.
 - Errors are `ValueError` and `TypeError` where rlax raises `AssertionError`.

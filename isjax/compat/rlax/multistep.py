@@ -30,12 +30,12 @@ def importance_corrected_td_errors(
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       rho_tm1: `[T, *B]`, `π(a|s) / μ(a|s)`, at least 0.
-      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`; row t's is for the step from it to the next.
-      values: `[T + 1, *B]`, values of the states that rows start from, and of the state that the last leads
+      lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`; step t's is for the step from it to the next.
+      values: `[T + 1, *B]`, values of the states that steps start from, and of the state that the last leads
         to.
       stop_target_gradients: the targets, errors plus values, are constants.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: nothing of what
-        comes later enters the row.
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: nothing of what
+        comes later enters the step.
       v_t: `[T, *B]`, values of the states actually reached, in place of `values[1:]`: at a time limit that
         of the final observation, where `values` holds that of the first after the reset. Has to be given
         along with `same_episode_t`, and only then.
@@ -104,21 +104,21 @@ def general_off_policy_returns_from_action_values(
     Args:
       q_t: `[T, *B, A]`, action values in the states actually reached: at a time limit in the final
         observation, never in the first after the reset.
-      a_t: `[T, *B]`, integers, the actions taken there. None was in the last row or where an episode ended:
+      a_t: `[T, *B]`, integers, the actions taken there. None was in the last step or where an episode ended:
         what stands there has no influence.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
-      c_t: `[T, *B]`, trace factors of `a_t`, at least 0; without influence in the same rows.
+      c_t: `[T, *B]`, trace factors of `a_t`, at least 0; without influence in the same steps.
       pi_t: `[T, *B, A]`, the target policy's probabilities, in the states of `q_t`.
       stop_target_gradients: the returns are constants.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row bootstraps
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: the step bootstraps
         from `q_t` and `pi_t`, and nothing of what comes later enters it.
 
     Returns:
-      `[T, *B]`, the returns of the states and actions that rows start from, float32 at least.
+      `[T, *B]`, the returns of the states and actions that steps start from, float32 at least.
 
     Raises:
-      ValueError: shapes differ, or there is no row.
+      ValueError: shapes differ, or there is no step.
       TypeError: an array is not floating, the actions are not integers, or a flag is not boolean.
 
     >>> q = jnp.array([[1.0, 3.0], [2.0, 4.0]]); one = jnp.ones(2)
@@ -150,7 +150,7 @@ def general_off_policy_returns_from_q_and_v(
     `λ π(a|s)` for tree backup and `λ min(1, ρ)` for Retrace.
 
     Args:
-      q_t: `[T − 1, *B]`, `Q(s, a)` of the states that all rows but the last lead to and of the actions taken
+      q_t: `[T − 1, *B]`, `Q(s, a)` of the states that all steps but the last lead to and of the actions taken
         there. None was taken where an episode ended: what stands there has no influence.
       v_t: `[T, *B]`, `Σ_a π(a|s) Q(s, a)` of the states actually reached: at a time limit that of the final
         observation, never that of the first after the reset.
@@ -158,14 +158,14 @@ def general_off_policy_returns_from_q_and_v(
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       c_t: `[T − 1, *B]`, trace factors of the actions of `q_t`, at least 0; without influence likewise.
       stop_target_gradients: the returns are constants.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row bootstraps
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: the step bootstraps
         from `v_t`, and nothing of what comes later enters it.
 
     Returns:
-      `[T, *B]`, the returns of the states and actions that rows start from, float32 at least.
+      `[T, *B]`, the returns of the states and actions that steps start from, float32 at least.
 
     Raises:
-      ValueError: shapes differ, or there is no row.
+      ValueError: shapes differ, or there is no step.
       TypeError: an array is not floating, or a flag is not boolean.
 
     >>> one = jnp.ones(2)
@@ -177,7 +177,7 @@ def general_off_policy_returns_from_q_and_v(
     check_same_shape(r_t=r_t, same_episode_t=same_episode_t)
     check_flags(same_episode_t=same_episode_t)
     q_t, c_t = precise(q_t=q_t, c_t=c_t)
-    # Nothing follows the last row: a factor of 0 ends the trace.
+    # Nothing follows the last step: a factor of 0 ends the trace.
     q_t, c_t = (jnp.concatenate([x, jnp.zeros_like(v_t[:1])]) for x in (q_t, saturated(c_t)))
     if same_episode_t is not None:
         q_t, c_t = (jnp.where(same_episode_t, x, 0.0) for x in (q_t, c_t))

@@ -17,9 +17,9 @@ def clipped_surrogate_pg_loss(
     *,
     is_valid_t: Flags | None = None,
 ) -> jax.Array:
-    """PPO's clipped surrogate `−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`, the mean over valid rows.
+    """PPO's clipped surrogate `−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`, the mean over valid steps.
 
-    Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 7. No row sees another, so episode ends do
+    Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 7. No step sees another, so episode ends do
     not matter here and there is no `same_episode_t`: they matter to the advantages. Where ρ is the `exp` of
     a log-ratio, take `isjax.ops.clipped_ratio(log_rho, jnp.inf)`: the gradient of an `exp` that overflowed
     is lost before it gets here.
@@ -30,13 +30,13 @@ def clipped_surrogate_pg_loss(
       adv_t: `[T, *B]`, advantages.
       epsilon: ε, at least 0.
       use_stop_gradient: the advantages are constants.
-      is_valid_t: `[T, *B]`; rows where it is false neither count nor get gradients.
+      is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
 
     Returns:
       A scalar to minimize.
 
     Raises:
-      ValueError: shapes differ, or there is no row.
+      ValueError: shapes differ, or there is no step.
       TypeError: an array is not floating, or the flag is not boolean.
 
     >>> clipped_surrogate_pg_loss(jnp.array([3.0, 0.5]), jnp.array([1.0, 1.0]), 0.5)

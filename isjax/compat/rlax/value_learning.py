@@ -32,27 +32,27 @@ def retrace(
     Munos et al. 2016, https://arxiv.org/abs/1606.02647.
 
     Args:
-      q_tm1: `[T, *B, A]`, action values that learn, in the states that rows start from.
+      q_tm1: `[T, *B, A]`, action values that learn, in the states that steps start from.
       q_t: `[T, *B, A]`, action values to bootstrap from, in the states actually reached: at a time limit in
         the final observation, never in the first after the reset.
-      a_tm1: `[T, *B]`, integers, the actions taken where rows start.
-      a_t: `[T, *B]`, integers, the actions taken in the states reached. None was in the last row or where an
+      a_tm1: `[T, *B]`, integers, the actions taken where steps start.
+      a_t: `[T, *B]`, integers, the actions taken in the states reached. None was in the last step or where an
         episode ended: what stands there has no influence.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
       pi_t: `[T, *B, A]`, the target policy's probabilities, in the states of `q_t`.
-      mu_t: `[T, *B]`, the behavior policy's probabilities of `a_t`; without influence in the same rows.
+      mu_t: `[T, *B]`, the behavior policy's probabilities of `a_t`; without influence in the same steps.
       lambda_: λ in [0, 1]; a scalar, `[T]` or `[T, *B]`.
       eps: added to `mu_t`; 0 will do.
       stop_target_gradients: the returns are constants: gradients reach `q_tm1` only.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row bootstraps
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: the step bootstraps
         from `q_t` and `pi_t`, and nothing of what comes later enters it.
 
     Returns:
       `[T, *B]`, float32 at least.
 
     Raises:
-      ValueError: shapes differ, there is no row, or λ is out of range.
+      ValueError: shapes differ, there is no step, or λ is out of range.
       TypeError: an array is not floating, the actions are not integers, or a flag is not boolean.
 
     >>> q = jnp.array([[1.0, 3.0], [2.0, 4.0]]); one = jnp.ones(2); a = jnp.array([0, 1])
@@ -91,8 +91,8 @@ def retrace_continuous(
     `q_t` is `q_tm1[1:]`.
 
     Args:
-      q_tm1: `[T, *B]`, `Q(s, a)` that learns, of the states that rows start from and the actions taken there.
-      q_t: `[T − 1, *B]`, `Q(s, a)` of the states that all rows but the last lead to and of the actions taken
+      q_tm1: `[T, *B]`, `Q(s, a)` that learns, of the states that steps start from and the actions taken there.
+      q_t: `[T − 1, *B]`, `Q(s, a)` of the states that all steps but the last lead to and of the actions taken
         there. None was taken where an episode ended: what stands there has no influence.
       v_t: `[T, *B]`, `Σ_a π(a|s) Q(s, a)` of the states actually reached: at a time limit that of the final
         observation, never that of the first after the reset.
@@ -101,14 +101,14 @@ def retrace_continuous(
       log_rhos: `[T − 1, *B]`, `log π(a|s) − log μ(a|s)` of the actions of `q_t`; without influence likewise.
       lambda_: λ in [0, 1]; a scalar, `[T − 1]` or `[T − 1, *B]`.
       stop_target_gradients: the returns are constants: gradients reach `q_tm1` only.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row bootstraps
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: the step bootstraps
         from `v_t`, and nothing of what comes later enters it.
 
     Returns:
       `[T, *B]`, float32 at least.
 
     Raises:
-      ValueError: shapes differ, there is no row, or λ is out of range.
+      ValueError: shapes differ, there is no step, or λ is out of range.
       TypeError: an array is not floating, or a flag is not boolean.
 
     >>> one = jnp.ones(2)

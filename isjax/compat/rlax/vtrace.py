@@ -159,7 +159,7 @@ def leaky_vtrace_td_error_and_advantage(
     Zahavy et al. 2020, https://arxiv.org/abs/2002.12928, with c̄ = 1; α = 1 is V-trace.
 
     Args:
-      v_tm1: `[T, *B]`, values of the states that rows start from.
+      v_tm1: `[T, *B]`, values of the states that steps start from.
       v_t: `[T, *B]`, values of the states actually reached.
       r_t: `[T, *B]`, rewards.
       discount_t: `[T, *B]`, γ, and 0 where the episode terminated.
@@ -169,12 +169,12 @@ def leaky_vtrace_td_error_and_advantage(
       clip_rho_threshold: ρ̄.
       clip_pg_rho_threshold: bounds the ratio of the policy gradient.
       stop_target_gradients: the targets `v_s` are constants: gradients reach the values otherwise only.
-      sample_mask: `[T, *B]`; a row where it is false takes over the error of the next row.
-      same_episode_t: `[T, *B]`, false where a row ended its episode, for either reason: the row
+      sample_mask: `[T, *B]`; a step where it is false takes over the error of the next step.
+      same_episode_t: `[T, *B]`, false where a step ended its episode, for either reason: the step
         bootstraps from `v_t`, and nothing of what comes later enters it.
 
     Raises:
-      ValueError: the shapes differ, or there is no row.
+      ValueError: the shapes differ, or there is no step.
       TypeError: an array is not floating, or a flag is not boolean.
     """
     v_tm1, v_t, r_t, discount_t, rho_tm1 = series(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, rho_tm1=rho_tm1)
@@ -194,7 +194,7 @@ def leaky_vtrace_td_error_and_advantage(
     errors = backward_affine(gain, bias)
     errors = jnp.where(stop_target_gradients, jax.lax.stop_gradient(errors + v_tm1) - v_tm1, errors)
 
-    # λ v_{s+1} + (1 − λ) V(s_{s+1}): rlax reads both off the next row, which another episode may own.
+    # λ v_{s+1} + (1 − λ) V(s_{s+1}): rlax reads both off the next step, which another episode may own.
     following = (_next_row(errors + v_tm1, v_t), _next_row(v_tm1, v_t))
     if same_episode_t is not None:
         following = tuple(jnp.where(same_episode_t, x, v_t) for x in following)
@@ -211,5 +211,5 @@ def _leaky(rho: Series, clip: Scalar, alpha: Scalar) -> Series:
 
 
 def _next_row(x_t: Series, last: Series) -> Series:
-    """`x_{t+1}`, and the last row of `last` at the end."""
+    """`x_{t+1}`, and the last step of `last` at the end."""
     return jnp.concatenate([x_t[1:], last[-1:]])
