@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from isjax.errors import FieldError
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 SETTINGS: dict[str, tuple[str, dict[Any, Any]]] = {"towers": ("share_torso", {"shared": True, "separate": False})}
 """By the former name of a setting: its name now, and by each former value the value now."""
 
@@ -56,6 +57,22 @@ def takes_former_names(cls: type[T]) -> type[T]:
     for former in SETTINGS:
         setattr(cls, former, property(functools.partial(_former_value, former)))
     return cls
+
+
+def takes_former_argument(former: str, now: str) -> Callable[[F], F]:
+    """A function whose keyword argument `now` can be given by its former name too."""
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if former in kwargs:
+                warnings.warn(f"{former} is {now} now.", DeprecationWarning, stacklevel=2)
+                kwargs[now] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        return called  # type: ignore[return-value]
+
+    return decorate
 
 
 def _former_value(former: str, owner: Any) -> Any:

@@ -34,19 +34,30 @@ def x64():
 
 
 OPTIMIZED = ("compat", "losses", "ope", "ops", "run", "test_population.py", "test_stats")
-"""Files and folders that see programs as users have them: formulas, and claims that numbers are equal bit for bit."""
+"""Files and folders that see programs as users have them, unless only the fast tier is asked for: formulas, and claims
+that numbers are equal bit for bit."""
 SLOW = (
     "compat",
     "docs",
+    "environments/test_api.py",
+    "environments/test_contract.py",
     "environments/test_gymnax.py",
+    "environments/test_seaquest.py",
     "learner/test_agent.py",
     "learner/test_algorithms.py",
+    "learner/test_evaluation.py",
     "learner/test_learner.py",
+    "learner/test_learning.py",
     "learner/test_randomness.py",
+    "learner/test_recording.py",
     "learner/test_replay.py",
     "learner/test_uses.py",
+    "losses/test_trust_region.py",
     "networks",
+    "ope/test_estimator.py",
+    "ope/test_intervals.py",
     "ops/test_silence.py",
+    "report/test_report.py",
     "run/test_hosts.py",
     "run/test_integrity.py",
     "run/test_report.py",
@@ -80,7 +91,8 @@ def place_of(item):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before any fixture of the test, those of its module included."""
-    jax.config.update("jax_disable_most_optimizations", not place_of(item).startswith(OPTIMIZED))
+    is_optimized = place_of(item).startswith(OPTIMIZED) and not item.config.option.markexpr.startswith("not slow")
+    jax.config.update("jax_disable_most_optimizations", not is_optimized)
 
 
 def pytest_collection_modifyitems(items):

@@ -57,11 +57,10 @@ def test_a_learner_alone_equals_itself_among_many():
 
 def test_devices_change_nothing_not_even_a_bit_where_batches_are_whole():
     one, metrics = _run(32)
-    for count in (2, 4):
-        many, others = _run(32, devices=count)
-        assert len(many.update.sharding.device_set) == count
-        jax.tree.map(np.testing.assert_array_equal, _without_key(one), _without_key(many))
-        jax.tree.map(np.testing.assert_array_equal, metrics, others)
+    many, others = _run(32, devices=4)
+    assert len(many.update.sharding.device_set) == 4
+    jax.tree.map(np.testing.assert_array_equal, _without_key(one), _without_key(many))
+    jax.tree.map(np.testing.assert_array_equal, metrics, others)
 
 
 @pytest.mark.parametrize(("width", "batch"), [(8, 8), (5_000, 8), (6_000, 4), (10_000, 4), (12_000, 2)])
@@ -80,13 +79,12 @@ def test_devices_change_no_more_than_rounding_where_batches_are_not_whole():
     )
 
 
-@pytest.mark.parametrize(("learners", "devices", "each"), [(1, 4, 4), (2, 8, 4)])
-def test_one_learners_environments_over_several_devices(learners, devices, each):
-    """Up to the rounding of sums over devices, 1e-4 after 6 updates."""
-    one, _ = _run(learners)
-    population = make_population(LEARNER, learners, devices=jax.devices()[:devices], devices_per_learner=each)
+def test_one_learners_environments_over_several_devices():
+    """Two learners on four devices each, up to the rounding of sums over devices, 1e-4 after 6 updates."""
+    one, _ = _run(2)
+    population = make_population(LEARNER, 2, devices=jax.devices()[:8], devices_per_learner=4)
     state = population.init(jax.random.key(0))
-    assert len(state.actors.episode_return.sharding.device_set) == devices
+    assert len(state.actors.episode_return.sharding.device_set) == 8
     assert state.actors.episode_return.addressable_shards[0].data.shape == (1, 1)
     assert "all-reduce" in population.advance.lower(state, 3).compile().as_text()
     many, _ = population.advance(state, 6)

@@ -4,9 +4,11 @@ import signal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from isjax import losses
 from isjax.cli import main
 from isjax.commands import train
 from isjax.learner import Config, Hyper
@@ -45,6 +47,15 @@ def test_a_former_setting_takes_its_former_values_alone():
         pytest.raises(ValueError, match="towers must be one of shared, separate, but it is 'both'"),
     ):
         Config(towers="both")
+
+
+@pytest.mark.parametrize("loss", [losses.ppo_clip_loss, losses.ppo_loss])
+def test_a_loss_takes_the_former_name_of_an_argument_with_a_warning(loss):
+    log_pi, log_mu, log_near, advantage = jnp.log(jnp.array([[0.5], [0.4], [0.3], [0.9]]))
+    arrays = (log_pi, log_mu, advantage) if loss is losses.ppo_clip_loss else (log_pi,) * 6
+    with pytest.warns(DeprecationWarning, match="log_prox_tm1 is log_proximal_tm1 now"):
+        found = loss(*arrays, log_prox_tm1=log_near)
+    jax.tree.map(np.testing.assert_array_equal, found, loss(*arrays, log_proximal_tm1=log_near))
 
 
 def test_a_network_is_made_by_the_former_name_too():

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 import jax
@@ -85,7 +85,7 @@ def present_flags(argv: list[str]) -> list[str]:
 
 def _tell_repeated(argv: list[str], kind: type) -> None:
     """Says which value counts where flags come again, other than those that take several."""
-    flags = {flag_of(name): name for name in fields_of(kind) if name not in ("vary", "draw")}
+    flags = {flag_of(name): name for name in kinds_of(kind) if name not in ("vary", "draw")}
     given = [token.partition("=")[0].replace("_", "-") for token in argv]
     for flag in dict.fromkeys(flag for flag in given if flag in flags and given.count(flag) > 1):
         print(f"{flag} is given {given.count(flag)} times: the last one counts.", file=sys.stderr)
@@ -124,7 +124,7 @@ def in_flags(error: Exception, kind: type) -> str:
     """What an error says, the fields that it is about being called as flags are."""
     if not isinstance(error, FieldError):
         return str(error)
-    fields = fields_of(kind)
+    fields = kinds_of(kind)
     return error.described(lambda name: flag_of(name) if name in fields else name)
 
 
@@ -152,7 +152,9 @@ def _registry() -> ConstructorRegistry:
             choices = typing.get_args(info.type)
             return _one(functools.partial(_chosen, choices), f"{{{','.join(choices)}}}")
         if typing.get_origin(info.type) is tuple:
-            return _integers() if typing.get_args(info.type)[0] is int else _names()
+            if typing.get_args(info.type)[0] is int:
+                return _several(lambda text: [_read(_integer_of_several, text)], "INT")
+            return _several(lambda text: filter(None, text.split(",")), "NAME")
         return None
 
     return registry
@@ -168,23 +170,13 @@ def _one(read: Callable[[str], Any], metavar: str) -> PrimitiveConstructorSpec[A
     )
 
 
-def _integers() -> PrimitiveConstructorSpec[Any]:
+def _several(read: Callable[[str], Iterable[Any]], metavar: str) -> PrimitiveConstructorSpec[Any]:
     return PrimitiveConstructorSpec(
         nargs="*",
-        metavar="[INT ...]",
-        instance_from_str=lambda texts: tuple(_read(_integer_of_several, text) for text in texts),
+        metavar=f"[{metavar} ...]",
+        instance_from_str=lambda texts: tuple(x for text in texts for x in read(text)),
         is_instance=lambda x: isinstance(x, tuple),
         str_from_instance=lambda x: [str(value) for value in x],
-    )
-
-
-def _names() -> PrimitiveConstructorSpec[Any]:
-    return PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="[NAME ...]",
-        instance_from_str=lambda texts: tuple(name for text in texts for name in text.split(",") if name),
-        is_instance=lambda x: isinstance(x, tuple),
-        str_from_instance=list,
     )
 
 
@@ -227,14 +219,17 @@ def _is_rule(line: str) -> bool:
 def _unknown(token: str, kind: type) -> str:
     if not token.startswith("-"):
         return f"there is no place for the argument {token!r}."
-    near = difflib.get_close_matches(token.partition("=")[0], [flag_of(name) for name in fields_of(kind)], n=2)
+    near = difflib.get_close_matches(token.partition("=")[0], [flag_of(name) for name in kinds_of(kind)], n=2)
     return f"there is no option {token}" + (f"; did you mean {' or '.join(near)}?" if near else ".")
 
 
-def fields_of(kind: Any) -> list[str]:
-    """Names of all fields, those of nested dataclasses in place of the field that holds them."""
-    return [
-        name
+def kinds_of(kind: Any) -> dict[str, Any]:
+    """The types of all fields, those of nested dataclasses in place of the field that holds them."""
+    hints = typing.get_type_hints(kind)
+    return {
+        name: x
         for field in dataclasses.fields(kind)
-        for name in (fields_of(field.type) if dataclasses.is_dataclass(field.type) else [field.name])
-    ]
+        for name, x in (
+            kinds_of(field.type) if dataclasses.is_dataclass(field.type) else {field.name: hints[field.name]}
+        ).items()
+    }

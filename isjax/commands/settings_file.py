@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import jax
 
-from isjax.commands.flags import BadArguments
+from isjax.commands.flags import BadArguments, kinds_of
 from isjax.errors import FieldError
 from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name, present_values, read_number
 from isjax.run.settings import Draw
@@ -54,18 +54,6 @@ def read_file(path: str, kind: type) -> File:
         raise BadArguments(f"--file cannot be read: {error or 'it is nested too deeply'}") from error
     except ValueError as error:
         raise BadArguments(f"--file: {error}") from error
-
-
-def kinds_of(kind: Any) -> dict[str, Any]:
-    """The types of all fields, those of nested dataclasses in place of the field that holds them."""
-    hints = typing.get_type_hints(kind)
-    return {
-        name: x
-        for field in dataclasses.fields(kind)
-        for name, x in (
-            kinds_of(field.type) if dataclasses.is_dataclass(field.type) else {field.name: hints[field.name]}
-        ).items()
-    }
 
 
 def typed(name: str, kind: Any, x: Any) -> Any:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_positive, check_same_shape, series
+from isjax._renamed import takes_former_argument
 from isjax.losses._rows import constant_ratio, cost
 from isjax.losses.policy import entropy_loss, policy_gradient_loss
 from isjax.losses.proximal import ppo_clip_loss
@@ -157,6 +158,7 @@ def a2c_loss(
     return _total(policy, value, entropy_tm1, is_valid_t, value_cost, entropy_cost, diagnostics)
 
 
+@takes_former_argument("log_prox_tm1", "log_proximal_tm1")
 def ppo_loss(
     log_pi_tm1: Series,
     log_mu_tm1: Series,
@@ -167,7 +169,7 @@ def ppo_loss(
     *,
     is_valid_t: Flags | None = None,
     clip_epsilon: Scalar = 0.2,
-    log_prox_tm1: Series | None = None,
+    log_proximal_tm1: Series | None = None,
     v_old_tm1: Series | None = None,
     value_cost: Scalar = 1.0,
     entropy_cost: Scalar = 0.01,
@@ -186,7 +188,7 @@ def ppo_loss(
       entropy_tm1: `[T, *B]`, entropies of the learning policy, in nats; left out, there is no bonus.
       is_valid_t: `[T, *B]`, false for padding: such steps neither count nor get gradients.
       clip_epsilon: ε > 0, of the ratio and, with `v_old_tm1`, of the values.
-      log_prox_tm1: `[T, *B]`, log-probabilities under the proximal policy, see `ppo_clip_loss`.
+      log_proximal_tm1: `[T, *B]`, log-probabilities under the proximal policy, see `ppo_clip_loss`.
       v_old_tm1: `[T, *B]`, values when the steps were collected: then the value loss is `clipped_value_loss`.
       value_cost: factor of the value loss.
       entropy_cost: factor of the entropy.
@@ -206,7 +208,7 @@ def ppo_loss(
     """
     check_same_shape(log_pi_tm1=log_pi_tm1, v_tm1=v_tm1, entropy_tm1=entropy_tm1)
     policy = ppo_clip_loss(
-        log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t, clip_epsilon=clip_epsilon, log_prox_tm1=log_prox_tm1
+        log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t, clip_epsilon=clip_epsilon, log_proximal_tm1=log_proximal_tm1
     )
     if v_old_tm1 is None:
         value = value_loss(v_tm1, target_tm1, is_valid_t)
@@ -215,7 +217,7 @@ def ppo_loss(
     bound = 1.0 + clip_epsilon
     log_rho_tm1 = jax.lax.stop_gradient(log_ratios(log_pi_tm1, log_mu_tm1))
     diagnostics = ratio_diagnostics(log_rho_tm1, clip_rho=bound, clip_c=bound, is_valid=is_valid_t)
-    log_near_tm1 = log_rho_tm1 if log_prox_tm1 is None else log_ratios(log_pi_tm1, log_prox_tm1)
+    log_near_tm1 = log_rho_tm1 if log_proximal_tm1 is None else log_ratios(log_pi_tm1, log_proximal_tm1)
     outside = jnp.abs(constant_ratio(log_near_tm1) - 1.0) > clip_epsilon
     diagnostics["clipped"] = mean_over_valid(outside, is_valid_t)
     return _total(policy, value, entropy_tm1, is_valid_t, value_cost, entropy_cost, diagnostics)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_positive, check_same_shape, series
+from isjax._renamed import takes_former_argument
 from isjax.losses._rows import Rows, constant_ratio, cost, off_policy_rows, ratio
 from isjax.losses.policy import surrogate_loss
 from isjax.ops.diagnostics import effective_sample_size
@@ -15,6 +16,7 @@ BETA_RANGE = (2.0**-20, 2.0**20)
 """What `adapt_beta` keeps β within: about 1e-6 to 1e6."""
 
 
+@takes_former_argument("log_prox_tm1", "log_proximal_tm1")
 def ppo_clip_loss(
     log_pi_tm1: Series,
     log_mu_tm1: Series,
@@ -22,7 +24,7 @@ def ppo_clip_loss(
     is_valid_t: Flags | None = None,
     *,
     clip_epsilon: Scalar = 0.2,
-    log_prox_tm1: Series | None = None,
+    log_proximal_tm1: Series | None = None,
 ) -> jax.Array:
     """`−min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`, the mean over valid steps: the clipped objective of PPO.
 
@@ -37,7 +39,7 @@ def ppo_clip_loss(
       advantage_tm1: `[T, *B]`.
       is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
       clip_epsilon: ε > 0.
-      log_prox_tm1: `[T, *B]`, the same under the proximal policy; left out, that is the one that acted.
+      log_proximal_tm1: `[T, *B]`, the same under the proximal policy; left out, that is the one that acted.
 
     Ratios saturate at `exp(40)`, where their gradient is 0.
 
@@ -49,12 +51,14 @@ def ppo_clip_loss(
     Array(0.14999998, dtype=float32)
     """
     check_positive(clip_epsilon=clip_epsilon)
-    check_same_shape(log_pi_tm1=log_pi_tm1, log_mu_tm1=log_mu_tm1, log_prox_tm1=log_prox_tm1)
-    rows = off_policy_rows(log_pi_tm1, log_mu_tm1 if log_prox_tm1 is None else log_prox_tm1, advantage_tm1, is_valid_t)
+    check_same_shape(log_pi_tm1=log_pi_tm1, log_mu_tm1=log_mu_tm1, log_proximal_tm1=log_proximal_tm1)
+    rows = off_policy_rows(
+        log_pi_tm1, log_mu_tm1 if log_proximal_tm1 is None else log_proximal_tm1, advantage_tm1, is_valid_t
+    )
     objective = clipped_objective(rows, 1.0 - clip_epsilon, 1.0 + clip_epsilon)
-    if log_prox_tm1 is not None:
-        prox, mu = series(log_prox_tm1=log_prox_tm1, log_mu_tm1=log_mu_tm1, is_valid_t=is_valid_t)
-        objective = constant_ratio(log_ratios(prox, mu)) * objective
+    if log_proximal_tm1 is not None:
+        near, mu = series(log_proximal_tm1=log_proximal_tm1, log_mu_tm1=log_mu_tm1, is_valid_t=is_valid_t)
+        objective = constant_ratio(log_ratios(near, mu)) * objective
     return -mean_over_valid(objective, is_valid_t)
 
 

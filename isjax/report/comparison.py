@@ -12,8 +12,8 @@ import numpy as np
 from isjax.learner.randomness import Domain, generator
 from isjax.report.curves import Band, learning_band, read_curves
 from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
-from isjax.report.page import Html, cards, command, details, grid, section, table, value, write_page
-from isjax.report.run import final_scores, read_run
+from isjax.report.page import Html, cards, details, grid, section, table, write_page
+from isjax.report.run import command_of, final_scores, read_run, settings_as_text
 from isjax.run.format import interval, number, rate, with_interval
 from isjax.stats.ranked import improvement
 
@@ -147,7 +147,7 @@ def improvements(runs: Sequence[Compared]) -> tuple[str, str]:
 
 def differences(runs: Sequence[Compared]) -> tuple[str, str]:
     """Caption and tables: the settings in which runs differ, and the others at a click."""
-    flat = [_flat(run.settings) for run in runs]
+    flat = [{name: x for part in settings_as_text(run.settings) for name, x in part.items()} for run in runs]
     names = list(dict.fromkeys(name for settings in flat for name in settings))
     rows = {name: [settings.get(name, "—") for settings in flat] for name in names}
     same = [(name, values[0]) for name, values in rows.items() if len(set(values)) == 1]
@@ -204,11 +204,4 @@ def _headline(runs: Sequence[Compared]) -> list[tuple[str, str]]:
 
 
 def _again(run: Compared) -> str:
-    return f"<h3>{html.escape(run.name)}</h3>" + command(run.settings.get("command") or "started from Python")
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, str]:
-    """Every setting that decides numbers, speed or versions, as text."""
-    numbers = {name: settings[name] for name in ("learners", "seed", "log_every", "device")}
-    parts = (numbers, settings["config"], settings["hyper"], settings["versions"])
-    return {name: value(x) for part in parts for name, x in part.items()}
+    return f"<h3>{html.escape(run.name)}</h3>" + command_of(run.settings)

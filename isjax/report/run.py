@@ -182,13 +182,21 @@ def speed(summary: dict[str, Any]) -> tuple[str, str]:
 
 def configuration(settings: dict[str, Any]) -> tuple[str, str]:
     """The command, and every setting."""
-    numbers = {name: settings[name] for name in ("learners", "seed", "log_every", "device")}
-    parts = [
-        table([(name, value(x)) for name, x in part.items()])
-        for part in (numbers, settings["config"], settings["hyper"], settings["versions"])
-    ]
-    body = command(settings.get("command") or "started from Python") + f'<div class="settings">{"".join(parts)}</div>'
+    tables = "".join(table(part.items()) for part in settings_as_text(settings))
+    body = command_of(settings) + f'<div class="settings">{tables}</div>'
     return "The command that repeats this run, and everything it came down to.", body
+
+
+def settings_as_text(settings: dict[str, Any]) -> list[dict[str, str]]:
+    """Everything that decides numbers, speed or versions: numbers of the run, config, hyper, versions."""
+    numbers = {name: settings[name] for name in ("learners", "seed", "log_every", "device")}
+    parts = (numbers, settings["config"], settings["hyper"], settings["versions"])
+    return [{name: value(x) for name, x in part.items()} for part in parts]
+
+
+def command_of(settings: dict[str, Any]) -> str:
+    """The command line that repeats a run, to copy."""
+    return command(settings.get("command") or "started from Python")
 
 
 def _panels(caption: str, panels: diagnostics.Panels) -> tuple[str, str]:

@@ -111,18 +111,6 @@ class Checkpoints:
         items = ocp.args.Composite(state=RowsSave(rows), progress=ocp.args.JsonSave(progress))
         self._manager.save(update, args=items)
 
-    def restore(self, learners: np.ndarray | None = None, run: str | None = None) -> Restored | None:
-        """The newest checkpoint that can be read; `None` if there are none at all.
-
-        Args:
-          learners: whose it has to be.
-          run: digest of the plan that it has to be of.
-
-        Raises:
-          Damaged: there are some, and none can be read.
-        """
-        return read_newest(self._folder, learners, run)
-
     def tidy(self, damaged: list[int]) -> None:
         """Removes damaged checkpoints, and what a process that was killed left: half of one, or one too many."""
         if not self._folder.is_dir():
@@ -147,7 +135,16 @@ class Checkpoints:
 
 
 def read_newest(folder: Path, learners: np.ndarray | None = None, run: str | None = None) -> Restored | None:
-    """As `Checkpoints.restore`; nothing is written, so that it is safe beside a process that trains."""
+    """The newest checkpoint that can be read; `None` if there are none at all. Safe beside a process that trains.
+
+    Args:
+      folder: of checkpoints.
+      learners: whose it has to be.
+      run: digest of the plan that it has to be of.
+
+    Raises:
+      Damaged: there are some, and none can be read.
+    """
     damaged: list[int] = []
     error: Exception | None = None
     for update in _updates(folder):

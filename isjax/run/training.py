@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax.learner import metrics as metrics_lib
-from isjax.run.checkpoints import Checkpoints, Rows, sealed_progress
+from isjax.run.checkpoints import Checkpoints, Rows, read_newest, sealed_progress
 from isjax.run.files import Damaged
 from isjax.run.groups import Folder, LearnerGroup, Outcome
 from isjax.run.hosts import Hosts
@@ -102,7 +102,8 @@ class Training:
             self._checkpoints.close()
 
     def _start(self, compile_s: float) -> None:
-        found = self._checkpoints.restore(self.group.learners, self._plan.digest)
+        folder = self._context.folder.checkpoints(self.group)
+        found = read_newest(folder, self.group.learners, self._plan.digest)
         if found:
             self._restore(found)
         elif self._start_rows:

@@ -275,7 +275,7 @@ def test_evaluation_uses_the_parameters_after_the_update_and_its_own_keys():
     )
     state = learner.init(jax.random.key(0), CLIMBING)
     assert learner.evaluate(state, jax.random.key(1)).episode_return.sum() == 0
-    after, _ = learner.update(state)
+    after, _ = jax.jit(learner.update)(state)
     assert learner.evaluate(after, jax.random.key(1)).episode_return.sum() == 12
     np.testing.assert_array_equal(after.update, 1)
 
@@ -300,10 +300,10 @@ def test_the_learning_rate_is_annealed_to_its_end():
         network=Pair(_logit, _logit_apply),
         objective=_climb,
     )
-    state = learner.init(jax.random.key(0), CLIMBING.replace(learning_rate_end=0.0))
+    state, update = learner.init(jax.random.key(0), CLIMBING.replace(learning_rate_end=0.0)), jax.jit(learner.update)
     values = []
     for _ in range(5):
-        state, _ = learner.update(state)
+        state, _ = update(state)
         values.append(float(state.params["w"]))
     np.testing.assert_allclose(values, np.cumsum([0.5, 0.375, 0.25, 0.125, 0.0]), rtol=1e-6)
 

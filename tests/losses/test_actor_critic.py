@@ -216,7 +216,7 @@ def test_a2cs_loss_and_gradients_are_those_of_its_parts(x64):
 @pytest.mark.parametrize("decoupled", [False, True])
 @pytest.mark.parametrize("clip_values", [False, True])
 def test_ppos_loss_and_gradients_are_those_of_its_parts(decoupled, clip_values, x64):
-    prox = {"log_prox_tm1": jnp.asarray(PROX)} if decoupled else {}
+    prox = {"log_proximal_tm1": jnp.asarray(PROX)} if decoupled else {}
     old = {"v_old_tm1": jnp.asarray(V_OLD)} if clip_values else {}
     (loss, metrics), gradients = gradients_of(
         losses.ppo_loss, **prox, **old, clip_epsilon=0.3, value_cost=0.5, entropy_cost=0.2
@@ -244,7 +244,7 @@ def test_garbage_in_padding_of_whole_losses_is_inert(loss):
     arrays = [x.astype(np.float32) for x in (LOG_PI, LOG_MU, ADVANTAGE, V, TARGET, ENTROPY)]
     options = {"is_valid_t": valid}
     if loss is losses.ppo_loss:
-        options |= {"log_prox_tm1": np.float32(PROX), "v_old_tm1": np.float32(V_OLD)}
+        options |= {"log_proximal_tm1": np.float32(PROX), "v_old_tm1": np.float32(V_OLD)}
 
     def filled(fill):
         rest = {k: x if x.dtype == bool else np.where(valid, x, np.float32(fill)) for k, x in options.items()}

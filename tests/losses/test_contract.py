@@ -26,7 +26,9 @@ def kl_penalty(log_pi, log_mu, advantage, valid=None):
 
 
 def decoupled(log_pi, log_mu, advantage, valid=None):
-    return losses.ppo_clip_loss(log_pi, log_mu, advantage, valid, log_prox_tm1=jnp.asarray(log_mu, jnp.float32) + 0.1)
+    return losses.ppo_clip_loss(
+        log_pi, log_mu, advantage, valid, log_proximal_tm1=jnp.asarray(log_mu, jnp.float32) + 0.1
+    )
 
 
 WEIGHTED = {

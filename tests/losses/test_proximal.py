@@ -46,7 +46,7 @@ def test_ppos_four_cases_by_hand():
 
 @jax.jit
 def decoupled(log_pi, log_prox, *rest):
-    loss = lambda x, y: losses.ppo_clip_loss(x, *rest, log_prox_tm1=y)  # noqa: E731
+    loss = lambda x, y: losses.ppo_clip_loss(x, *rest, log_proximal_tm1=y)  # noqa: E731
     return jax.value_and_grad(loss, (0, 1))(log_pi, log_prox)
 
 
@@ -68,7 +68,7 @@ def test_decoupled_ppo_around_the_policy_that_acted_is_ppo():
     log_pi, log_mu, advantage = random_arguments(0, 6, 3)
     for run in (lambda f: f(log_pi), lambda f: jax.grad(f)(log_pi)):
         plain = run(lambda x: losses.ppo_clip_loss(x, log_mu, advantage))
-        same = run(lambda x: losses.ppo_clip_loss(x, log_mu, advantage, log_prox_tm1=log_mu))
+        same = run(lambda x: losses.ppo_clip_loss(x, log_mu, advantage, log_proximal_tm1=log_mu))
         np.testing.assert_array_equal(plain, same)
 
 
@@ -82,8 +82,8 @@ def test_within_the_interval_ppo_is_the_surrogate():
 
 def test_decoupled_ppo_names_a_proximal_policy_of_another_shape():
     x = jnp.zeros((4, 2))
-    with pytest.raises(ValueError, match=r"log_prox_tm1 \[4\]"):
-        losses.ppo_clip_loss(x, x, x, log_prox_tm1=jnp.zeros(4))
+    with pytest.raises(ValueError, match=r"log_proximal_tm1 \[4\]"):
+        losses.ppo_clip_loss(x, x, x, log_proximal_tm1=jnp.zeros(4))
 
 
 def test_ppo_refuses_an_interval_that_is_empty():

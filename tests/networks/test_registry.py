@@ -214,7 +214,7 @@ def test_a_memory_is_asked_for_the_last_step_and_those_before_cut_observations_a
 
     network = Recurrent(_sum_start, lambda *args: _old_init(*args[:4]), apply)
     learner = make_learner(SMALL, environment=Probe(3, ends="truncated"), network=network)
-    learner.update(learner.init(jax.random.key(0)))
+    jax.eval_shape(lambda key: learner.update(learner.init(key)), jax.random.key(0))
     learning = {needed for is_first, needed in asked if is_first == (6, 4)}
     acting = {(is_first, needed) for is_first, needed in asked if is_first[0] == 1}
     assert learning == {(2, 4)}

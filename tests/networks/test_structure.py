@@ -109,7 +109,7 @@ def test_another_network_sees_one_flat_array():
 
     network = Own(lambda key, observation: {"w": jnp.zeros(())}, apply, takes_structure=False)
     learner = make_learner(SMALL, environment=Structured(), network=network)
-    learner.update(learner.init(jax.random.key(0)))
+    jax.eval_shape(lambda key: learner.update(learner.init(key)), jax.random.key(0))
 
 
 def test_structured_observations_are_not_standardized():

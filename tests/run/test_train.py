@@ -13,7 +13,7 @@ import pytest
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
 from isjax.run import train as train_module
-from isjax.run.checkpoints import Checkpoints, pack, unpack
+from isjax.run.checkpoints import Checkpoints, pack, read_newest, unpack
 from isjax.run.integrity import is_finished
 from isjax.run.options import Options
 from isjax.run.plan import training_key
@@ -260,7 +260,7 @@ def test_a_checkpoint_is_not_touched_by_updates_that_follow(plan, tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(0, jax.device_get(copies), {"key": "threefry2x32"})
     checkpoints.wait()
-    found = checkpoints.restore()
+    found = read_newest(tmp_path)
     checkpoints.close()
     restored = unpack(found.rows, like, found.progress["key"])
     assert jax.tree.map(lambda x: x.dtype, restored) == jax.tree.map(lambda x: x.dtype, like)

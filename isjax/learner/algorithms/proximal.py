@@ -60,7 +60,7 @@ class PPO(_Proximal):
             prepared.target_tm1,
             terms.entropy_tm1,
             clip_epsilon=hyper.clip_epsilon,
-            log_prox_tm1=self.clipped_around(batch),
+            log_proximal_tm1=self.clipped_around(batch),
             v_old_tm1=prepared.old_v_tm1 if self.config.clip_values else None,
             value_cost=hyper.value_cost,
             entropy_cost=hyper.entropy_cost,
