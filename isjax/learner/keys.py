@@ -104,7 +104,7 @@ IMPLEMENTATION = define_prng_impl(
     split=_split,
     random_bits=_bits,
     fold_in=_fold_in,
-    name="threefry2x32 written out",
+    name="unrolled threefry2x32",
     tag="isjax",
 )
 """The unrolled generator, as `jax.random` takes one."""
