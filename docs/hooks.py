@@ -70,15 +70,15 @@ def _links(text: str, source: str, place: str) -> str:
         return os.path.relpath(there, Path(place).parent) + (f"#{anchor}" if anchor else "")
 
     def image(found: re.Match[str]) -> str:
-        return f'<img alt="{html.escape(found[1])}" src="{goal(found[2])}">'
+        return f"![{found[1]}]({goal(found[2])})"
 
     def link(found: re.Match[str]) -> str:
         there = goal(found[2])
         return f"[{found[1]}]({there})" if there else found[1]
 
-    text = re.sub(r'src="([^"]+)"', lambda found: f'src="{goal(found[1])}"', text)
+    text = re.sub(r'<img src="([^"]+)" width="(\d+)" alt="([^"]+)">', r'![\3](\1){ width="\2" }', text)
     text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)", image, text)
-    return re.sub(r"\[([^\]\[]*)\]\(([^)\s]+)\)", link, text)
+    return re.sub(r"(?<!!)\[([^\]\[]*)\]\(([^)\s]+)\)", link, text)
 
 
 def _command_line() -> str:
@@ -100,14 +100,15 @@ def _command_line() -> str:
 
 def _algorithms() -> str:
     """The table of algorithms with the settings that each uses."""
+    from isjax.learner import defaults
     from isjax.learner.algorithms.base import PARTICULAR, algorithms
 
     rows = ["| `--algorithm` | what it is | settings of its own |", "| --- | --- | --- |"]
     for name in algorithms.names:
-        kind = algorithms.get(name)
-        uses = PARTICULAR if kind.uses is None else kind.uses
+        algorithm = algorithms.get(name)(defaults("CartPole-v1", name)[0])
+        uses = PARTICULAR if algorithm.uses is None else algorithm.uses
         settings = ", ".join(f"`--{field.strip('_').replace('_', '-')}`" for field in uses)
-        rows.append(f"| `{name}` | {(kind.__doc__ or '').strip().splitlines()[0]} | {settings} |")
+        rows.append(f"| `{name}` | {(algorithm.__doc__ or '').strip().splitlines()[0]} | {settings} |")
     return (
         "# Algorithms\n\nA setting that an algorithm does not use is refused where it is given.\n\n"
         + "\n".join(rows)
