@@ -3,8 +3,10 @@
 import re
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from isjax.run.table import rows
 from tests.docs.pages import ROOT, printed, programs
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
@@ -22,6 +24,9 @@ def test_every_lesson_has_a_program_with_its_output():
 @pytest.mark.parametrize("page", WITH_PROGRAMS, ids=lambda page: page.stem)
 def test_the_programs_of_a_page_print_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "many").mkdir(parents=True)
+    metrics = {"alive": np.array([True, True]), "episode_return": np.array([1.0, 2.0])}
+    pq.write_table(rows(1, np.arange(2), metrics), "runs/many/metrics.parquet")
     names = {"__name__": "page"}
     for code, output in programs(page.read_text()):
         found = printed(code, names)
