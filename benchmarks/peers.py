@@ -1,14 +1,14 @@
 """Steps per second here and in other libraries: with equal settings, and defaults against defaults.
 
 `python -m benchmarks.peers` takes about fifteen minutes on two cores, more when it installs the peers, writes
-`results/peers.json` and renews its table in docs/evidence/measured.md; `--only WORD` renews the rows that
-contain it, `--quick` tries one out and writes nowhere. Peers are installed, pinned, into environments of their own below `--environments`: Rejax,
-Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`, a copy of its ppo.py.
-Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners of peers that are
-written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal stands in the
-record: environments, rows and passes of an update, step size, discounts, costs and network. What is not:
-Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag behind.
-"""
+`results/peers.json` and renews its table in docs/evidence/measured.md; `--only WORD` renews the rows that contain it,
+`--quick` tries one out and writes nowhere. Peers are installed, pinned, into environments of their own below
+`--environments`: Rejax, Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`,
+a copy of its ppo.py. Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners
+of peers that are written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal
+stands in the record: environments, rows and passes of an update, step size, discounts, costs and network. What is
+not: Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag
+behind. """
 
 import argparse
 import dataclasses
