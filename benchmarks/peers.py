@@ -8,7 +8,8 @@ a copy of its ppo.py. Each row is a race in turns, one learner or 16 on both sid
 of peers that are written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal
 stands in the record: environments, rows and passes of an update, step size, discounts, costs and network. What is
 not: Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag
-behind. """
+behind.
+"""
 
 import argparse
 import dataclasses
