@@ -15,6 +15,18 @@ import traceback
 from typing import Any, NamedTuple, NoReturn
 
 from isjax import __version__
+from isjax.commands.output import (
+    BAD_ARGUMENTS,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    BadArguments,
+    complain,
+    drop_output,
+    first_line,
+    output_fails,
+    tell,
+)
 from isjax.signals import on_stop
 
 
@@ -58,9 +70,6 @@ A first run: isjax train --env CartPole-v1 --learners 64
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    from isjax.commands.flags import BadArguments
-    from isjax.commands.output import DONE, FAILED, INTERRUPTED, complain, drop_output, first_line, output_fails, tell
-
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -96,8 +105,6 @@ def known_commands() -> dict[str, Command]:
 
 def _command(argv: list[str]) -> int:
     """Runs the command that the arguments begin with."""
-    from isjax.commands.output import BAD_ARGUMENTS, DONE, complain
-
     if argv and argv[0] in COMMANDS:
         commands = COMMANDS
     else:
@@ -121,9 +128,8 @@ def _command(argv: list[str]) -> int:
 
 def _leave(code: int) -> int:
     """JAX would have a process that ends early wait for the others, for minutes."""
-    import jax
-
-    if code and jax.distributed.is_initialized():
+    jax = sys.modules.get("jax")
+    if code and jax and jax.distributed.is_initialized():
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

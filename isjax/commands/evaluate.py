@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.measure import measure_renderables
 from rich.table import Table
 
-from isjax._checks import in_one_line
 from isjax.commands.running import run_checked
-from isjax.errors import MUST, FieldError
+from isjax.errors import MUST, FieldError, in_one_line
 from isjax.run.files import replacing, write_json
 from isjax.run.format import interval, number
 from isjax.run.store import versions

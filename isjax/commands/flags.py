@@ -17,14 +17,11 @@ import jax
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from isjax.commands.output import BadArguments
 from isjax.errors import FieldError
 from isjax.run.fields import flag_of, read_number
 
 T = TypeVar("T")
-
-
-class BadArguments(Exception):
-    """One line about what the user gave, and what is allowed."""
 
 
 def parse(kind: type[T], argv: list[str], *, prog: str, default: T | None = None) -> T:

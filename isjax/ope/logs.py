@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from isjax._checks import in_one_line
+from isjax.errors import in_one_line
 from isjax.ope.readers import read_columns
 from isjax.ope.readers.reading import MOST_CELLS, WHOLE, Columns
 from isjax.types import LoggedEpisodes
