@@ -39,7 +39,7 @@ RESULTS = FOLDER / "floor.json"
 ENVIRONMENTS, TURNS, BLOCK_S = ("CartPole-v1", "Breakout-MinAtar"), 15, 0.2
 LEARNERS, LEARNERS_ON_ACCELERATORS = 16, 1024
 PARTS = ("environment", "forward", "gradient")
-LIKE_FOR_LIKE = dict(unroll_length=20, num_envs=32, epochs=1, minibatches=1, torso=(64, 64), towers="separate")
+LIKE_FOR_LIKE = dict(unroll_length=20, num_envs=32, epochs=1, minibatches=1, torso=(64, 64), share_torso=False)
 """The shape that a plain IMPALA of others has; activation tanh, as everywhere."""
 
 

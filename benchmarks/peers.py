@@ -40,13 +40,13 @@ from isjax.run.store import device_name
 
 RESULTS = FOLDER / "peers.json"
 TURNS, STEPS, OWN_S = 5, 4_000, 1.0
-NETWORK: dict[str, Any] = dict(torso=(64, 64), towers="separate", activation="tanh")
+NETWORK: dict[str, Any] = dict(torso=(64, 64), share_torso=False, activation="tanh")
 PPO = Config(
     algorithm="ppo", num_envs=8, unroll_length=128, epochs=4, minibatches=4, normalize_advantages=True, **NETWORK
 )
 A2C = Config(algorithm="a2c", num_envs=8, unroll_length=16, optimizer="rmsprop", **NETWORK)
-IMPALA = Config(num_envs=10, unroll_length=50, torso=(256, 256), towers="separate")
-SHAPE = Config(num_envs=32, unroll_length=20, torso=(64, 64), towers="separate", activation="tanh")
+IMPALA = Config(num_envs=10, unroll_length=50, torso=(256, 256), share_torso=False)
+SHAPE = Config(num_envs=32, unroll_length=20, torso=(64, 64), share_torso=False, activation="tanh")
 """One pass over an unroll of 20 steps: the shape that a plain IMPALA has."""
 BREAKOUT = "Breakout-MinAtar"
 STEADY = Hyper(learning_rate=2.5e-4, learning_rate_end=1.0)
@@ -209,7 +209,7 @@ def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
 
 def shown(config: Config, hyper: Hyper) -> dict[str, Any]:
     """Our settings, as far as peers have the like."""
-    names = "algorithm num_envs unroll_length epochs minibatches torso towers activation optimizer"
+    names = "algorithm num_envs unroll_length epochs minibatches torso share_torso activation optimizer"
     return {name: getattr(config, name) for name in names.split()} | {k: float(v) for k, v in vars(hyper).items()}
 
 

@@ -55,6 +55,7 @@ SLOW = (
     "test_experiments.py",
     "test_population.py",
     "test_readme.py",
+    "test_renamed.py::test_a_run_that_the_version_before_began",
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (

@@ -67,7 +67,7 @@ def test_devices_change_nothing_not_even_a_bit_where_batches_are_whole():
 @pytest.mark.parametrize(("width", "batch"), [(8, 8), (5_000, 8), (6_000, 4), (10_000, 4), (12_000, 2)])
 def test_fewer_learners_share_a_core_where_they_are_large(width, batch):
     """8 parameters a unit and as many moments of two kinds make 96 bytes: in 4 MiB 8 of 5,461 units, 4 of 10,922."""
-    learner = make_learner(dataclasses.replace(SMALL, torso=(width,), towers="shared"))
+    learner = make_learner(dataclasses.replace(SMALL, torso=(width,), share_torso=True))
     states = jax.eval_shape(jax.vmap(learner.init), jax.random.split(jax.random.key(0), 16))
     assert cpu_batch(states) == batch
 

@@ -53,7 +53,7 @@ def measure(quick: bool) -> dict:
             if algorithm == "pg-is":
                 changes |= dict(minibatches=1)
             if algorithm == "trpo":
-                changes |= dict(towers="separate")
+                changes |= dict(share_torso=False)
             changed = dataclasses.replace(config, **changes)
             rows.append(final_returns(changed, hyper, 2 if quick else LEARNERS, SEED))
             print(name, count, np.round(rows[-1]), flush=True)

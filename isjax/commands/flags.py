@@ -17,9 +17,10 @@ import jax
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from isjax._renamed import SETTINGS
 from isjax.commands.output import BadArguments
 from isjax.errors import FieldError
-from isjax.run.fields import flag_of, read_number
+from isjax.run.fields import flag_of, present_values, read_number, switch_of
 
 T = TypeVar("T")
 
@@ -52,6 +53,31 @@ def parse(kind: type[T], argv: list[str], *, prog: str, default: T | None = None
         raise BadArguments(_unknown(unknown[0], kind))
     _tell_repeated(argv, kind)
     return result
+
+
+def present_flags(argv: list[str]) -> list[str]:
+    """The arguments with flags as they are called now; says so of those that were called otherwise before.
+
+    Raises:
+      BadArguments: such a flag has a value that it never took.
+
+    >>> present_flags(["--towers", "separate", "--learners", "2"])
+    ['--no-share-torso', '--learners', '2']
+    """
+    found, rest = [], iter(argv)
+    for token in rest:
+        flag, equals, value = token.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if name not in SETTINGS or not flag.startswith("--"):
+            found.append(token)
+            continue
+        try:
+            now, [is_on] = present_values(name, [value if equals else next(rest, "")])
+        except FieldError as error:
+            raise BadArguments(error.described(flag_of)) from error
+        found.append(switch_of(now, is_on))
+        print(f"{flag} is {found[-1]} now.", file=sys.stderr)
+    return found
 
 
 def _tell_repeated(argv: list[str], kind: type) -> None:

@@ -12,7 +12,7 @@ import jax
 
 from isjax.commands.flags import BadArguments
 from isjax.errors import FieldError
-from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name, read_number
+from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name, present_values, read_number
 from isjax.run.settings import Draw
 
 DRAW = {"scale", "low", "high"}
@@ -42,7 +42,8 @@ def read_file(path: str, kind: type) -> File:
         kinds = {name: x for name, x in kinds_of(kind).items() if name not in ("vary", "draw", "file")}
         flags: dict[str, Any] = {}
         for given, x in found.items():
-            name = _known(given, kinds)
+            now, [x] = present_values(given, [x])
+            name = _known(now, kinds)
             if name in flags:
                 raise FieldError(name, "there once", given, "{value} must be {rule}, but it is there twice.")
             flags[name] = typed(given, kinds[name], x)
@@ -116,9 +117,10 @@ def _known(given: str, kinds: dict[str, Any]) -> str:
 def _vary(table: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
     found: dict[str, tuple[Any, ...]] = {}
     for given, values in table.items():
-        name = check_name(given, "vary")
         if not isinstance(values, list) or not values:
             raise FieldError(f"vary.{given}", "a list of values", _shown(values))
+        name, values = present_values(given, values)
+        name = check_name(name, "vary")
         if name in found:
             raise FieldError("vary", "name each field once", name, "{field} must {rule}, but {value} is there twice.")
         kind = float if name in HYPER_FIELDS else CONFIG_FIELDS[name]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Table
 
-from isjax.commands.flags import parse, peek
+from isjax.commands.flags import parse, peek, present_flags
 from isjax.commands.output import print_whole, tell
 from isjax.commands.running import Job, options_of, run_job
 from isjax.commands.settings_file import File, read_file
@@ -57,6 +57,7 @@ class SweepFlags:
 
 def main(argv: list[str]) -> int:
     """Runs `isjax sweep`."""
+    argv = present_flags(argv)
     path = peek(argv, "--file")
     file = read_file(path, SweepFlags) if path else File()
     flags = _given(argv, file)

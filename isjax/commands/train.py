@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import tyro
 from rich.table import Table
 
-from isjax.commands.flags import BadArguments, in_flags, parse, peek
+from isjax.commands.flags import BadArguments, in_flags, parse, peek, present_flags
 from isjax.commands.output import print_whole
 from isjax.commands.running import Job, options_of, run_job
 from isjax.commands.settings_file import File
@@ -93,6 +93,7 @@ class TrainFlags:
 
 def main(argv: list[str]) -> int:
     """Runs `isjax train`."""
+    argv = present_flags(argv)
     start = saved_settings(argv) if "--resume" in argv else starting_point(argv)
     flags = parse(TrainFlags, argv, prog="isjax train", default=start)
 

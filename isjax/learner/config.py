@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax._renamed import takes_former_names
 from isjax.errors import FieldError
 from isjax.networks import heads, memories, torsos
 
@@ -45,6 +46,7 @@ _FLOAT32 = np.finfo(np.float32)
 _HELD = "a number that float32 can hold"
 
 
+@takes_former_names
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that shapes the compiled program. Hashable; a change of any field compiles anew."""
@@ -95,8 +97,8 @@ class Config:
     """Time steps that memory attention looks back."""
     heads: str = "linear"
     """What gives policy and value: linear, or MODULE:NAME."""
-    towers: Literal["shared", "separate"] = "shared"
-    """Whether policy and value share one torso."""
+    share_torso: bool = True
+    """Let policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)
     """Widths of the dense layers."""
     channels: int = 16
@@ -140,10 +142,10 @@ class Config:
         memories.check(self.memory)
         heads.check(self.heads)
         _require(
-            self.memory == "none" or self.towers == "shared",
-            "towers",
-            self.towers,
-            "shared where the network has a memory",
+            self.memory == "none" or self.share_torso,
+            "share_torso",
+            "off",
+            "on where the network has a memory",
         )
         _require(
             self.memory == "none" or bool(self.torso),

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from isjax._renamed import SETTINGS
 from isjax.learner.algorithms import algorithms
 from isjax.learner.config import Config, Hyper
 
@@ -57,7 +58,7 @@ def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     """
     family = next((name for name, members in _FAMILIES.items() if env in members), None)
     settings = (_SETTINGS[family] if family else {}) | dict(algorithms.get(algorithm).defaults)
-    static = {field.name for field in dataclasses.fields(Config)}
+    static = {field.name for field in dataclasses.fields(Config)} | SETTINGS.keys()
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})
 

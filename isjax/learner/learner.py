@@ -104,7 +104,7 @@ def default_network(config: Config, adapter: Adapter) -> Network | RecurrentNetw
         **{name: getattr(config, name) for name in _NETWORK},
     }
     if config.memory == "none":
-        return cast(Network, ActorCritic(**shape, towers=config.towers))
+        return cast(Network, ActorCritic(**shape, share_torso=config.share_torso))
     shape |= {name: getattr(config, name) for name in _MEMORY}
     return cast(RecurrentNetwork, RecurrentActorCritic(**shape))
 

@@ -3,11 +3,12 @@
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
+from isjax._renamed import takes_former_names
 from isjax.networks.heads import make_heads
 from isjax.networks.memories import Memory, make_memory, take_steps
 from isjax.networks.torsos import Activation, Torso, make_torso, torsos
@@ -47,16 +48,17 @@ class _Composed(nn.Module):
         return make_heads(self.heads, self.num_params, self.is_gaussian)(x, x_value)
 
 
+@takes_former_names
 class ActorCritic(_Composed):
     """Observations `[N, ...]` → policy `[N, P]`, value `[N]`, from one torso or from two."""
 
-    towers: Literal["shared", "separate"] = "shared"
+    share_torso: bool = True
 
     @nn.compact
     def __call__(self, observation: Tree) -> tuple[jax.Array, jax.Array]:
         """See `types.Network`."""
         x = self.make_torso("torso")(observation)
-        x_value = self.make_torso("value_torso")(observation) if self.towers == "separate" else None
+        x_value = None if self.share_torso else self.make_torso("value_torso")(observation)
         return self.apply_heads(x, x_value)
 
 

@@ -3,8 +3,10 @@
 import dataclasses
 import difflib
 import typing
+from collections.abc import Sequence
 from typing import Any, Literal
 
+from isjax._renamed import SETTINGS, present
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
 
@@ -13,6 +15,18 @@ CONFIG_FIELDS = {
     for field, kind in zip(dataclasses.fields(Config), typing.get_type_hints(Config).values(), strict=True)
 }
 HYPER_FIELDS = tuple(field.name for field in dataclasses.fields(Hyper))
+
+
+def present_values(name: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """A setting and values of it, by the name and the values that it has now if it was called otherwise before.
+
+    >>> present_values("towers", ["shared", "separate"]), present_values("torso", ["64"])
+    (('share_torso', [True, False]), ('torso', ['64']))
+    """
+    former = name.strip().replace("-", "_")
+    if former not in SETTINGS:
+        return name, list(values)
+    return SETTINGS[former][0], [x for value in values for x in present({former: value}).values()]
 
 
 def check_name(name: str, flag: str) -> str:
@@ -71,6 +85,11 @@ def flag_of(name: str) -> str:
     ('--lambda', '--num-envs')
     """
     return "--" + name.rstrip("_").replace("_", "-")
+
+
+def switch_of(name: str, is_on: bool) -> str:
+    """The flag that switches a field on or off."""
+    return flag_of(name) if is_on else flag_of(name).replace("--", "--no-", 1)
 
 
 def _number(kind: type, name: str, text: str) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from isjax._renamed import present
 from isjax.run.files import (
     Damaged,
     check_shape,
@@ -75,7 +76,7 @@ SWEEP_SHAPE = _SECONDS | {
 
 
 def read_settings(folder: Path) -> tuple[dict[str, Any], Plan, Grouping]:
-    """What `config.json` of a run holds, as it is and as the run takes it.
+    """What `config.json` of a run holds, settings by their present names; and what the run makes of it.
 
     Raises:
       ValueError: the folder holds no run.
@@ -89,7 +90,7 @@ def read_settings(folder: Path) -> tuple[dict[str, Any], Plan, Grouping]:
         raise Damaged(f"{folder}: {error}") from error
     shape = {"started": is_text, "device": is_text, "versions": lambda x: isinstance(x, dict)}
     check_shape(saved, shape, path)
-    return saved, plan, grouping
+    return saved | {"config": present(saved["config"])}, plan, grouping
 
 
 def read_summary(folder: Path, shape: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The plan of a run: everything that decides its numbers, the keys that follow from it, and the names of its files."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from isjax._renamed import present
 from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.randomness import Domain, stream
@@ -90,28 +92,33 @@ class Plan:
         }
         return json.loads(json.dumps(plan))
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """What tells this plan from others: it goes with everything that a run will read again."""
-        return f"{zlib.crc32(json.dumps(self.as_json(), sort_keys=True).encode()):08x}"
+        """What tells this plan from others: it goes with everything that a run will read again.
+
+        A plan that was read back keeps the one that it was saved with, whatever has become of its settings since.
+        """
+        return _digest(self.as_json())
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Plan":
         """The plan that `as_json` gave.
 
         Raises:
-          Damaged: its fields are not those of this version, or hold what they cannot.
+          Damaged: its fields are not those of this version or the one before, or hold what they cannot.
         """
         for name in ("config", "hyper"):
             if not isinstance(saved.get(name), dict):
                 raise Damaged(f"{CONFIG} is damaged: {name} must be an object, but it is {shown(saved.get(name))}.")
         try:
-            _check_types(saved["config"], typing.get_type_hints(Config))
+            settings = present(saved["config"])
+            _check_types(settings, typing.get_type_hints(Config))
             _check_types(saved, dict.fromkeys(_NUMBERS, int), needed=True)
-            settings: dict[str, Any] = {k: tuple(x) if isinstance(x, list) else x for k, x in saved["config"].items()}
             config = Config(**settings)
             hyper = Hyper(**{name: _as_numbers(name, x, saved["learners"]) for name, x in saved["hyper"].items()})
-            return cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
+            plan = cls(config=config, hyper=hyper, **{name: saved[name] for name in _NUMBERS})
+            vars(plan)["digest"] = _digest({name: saved[name] for name in ("config", "hyper", *_NUMBERS)})
+            return plan
         except TypeError as error:
             raise Damaged(f"{CONFIG} was written by another version of isjax: {error}.") from error
         except Damaged:
@@ -120,7 +127,10 @@ class Plan:
             raise Damaged(f"{CONFIG} is damaged: {error}") from error
 
     def difference(self, saved: dict[str, Any]) -> tuple[str, Any, Any] | None:
-        """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does."""
+        """`(field, saved value, value here)` of the first field that differs from a saved plan, if one does.
+
+        The saved settings have their present names.
+        """
         here, there = _flat(self.as_json()), _flat({name: saved.get(name) for name in self.as_json()})
         # A setting that is younger than the saved plan had its default there.
         defaults = json.loads(json.dumps(vars(Config()) | vars(Hyper())))
@@ -145,6 +155,10 @@ def evaluation_key(plan: Plan, update: int | None = None) -> Key:
 def bootstrap_key(plan: Plan) -> Key:
     """What the intervals of final returns draw from."""
     return stream(jax.random.key(plan.seed), Domain.BOOTSTRAP)
+
+
+def _digest(plan: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(plan, sort_keys=True).encode()):08x}"
 
 
 def _flat(tree: dict[str, Any]) -> dict[str, Any]:

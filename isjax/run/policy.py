@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isjax._renamed import present
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.evaluation import has_legal_action, longest
 from isjax.learner.learner import make_agent
@@ -67,8 +68,7 @@ def load(folder: str | Path) -> Policy:
     """
     folder = Path(folder)
     saved = read_json(folder / SETTINGS)
-    settings: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in saved["config"].items()}
-    config = Config(**settings)
+    config = Config(**present(saved["config"]))
     like = jax.eval_shape(make_learner(config).init, jax.random.key(0), Hyper(**saved["hyper"]))
     part = {"params": like.params, "observation_moments": like.observation_moments}
     try:

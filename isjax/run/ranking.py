@@ -33,7 +33,7 @@ def write_results(folder: Path, settings: Sequence[Values], groups: Sequence[Gro
       groups: the settings that share a program each.
       folders: of the run of each group.
     """
-    results_of = [_results(place, group.plan) for place, group in zip(folders, groups, strict=True)]
+    results_of = [_results(place) for place in folders]
     tables = [
         _learners(number, group, results, settings)
         for number, (group, results) in enumerate(zip(groups, results_of, strict=True))
@@ -74,8 +74,8 @@ def train_command(plan: Plan, place: int) -> str:
     return shlex.join(["isjax", "train", *flags, "--learners", str(plan.per_setting), "--seed", str(plan.seed)])
 
 
-def _results(folder: Path, plan: Plan) -> LearnerResults:
-    _, _, grouping = read_settings(folder)
+def _results(folder: Path) -> LearnerResults:
+    _, plan, grouping = read_settings(folder)
     return read_results(plan, known_stages(plan, grouping, Folder(folder)), Folder(folder))
 
 

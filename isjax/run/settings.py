@@ -12,7 +12,16 @@ from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
 from isjax.learner.randomness import Domain, generator
-from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, as_text, check_name, flag_of, read_value
+from isjax.run.fields import (
+    CONFIG_FIELDS,
+    HYPER_FIELDS,
+    as_text,
+    check_name,
+    flag_of,
+    present_values,
+    read_value,
+    switch_of,
+)
 from isjax.run.plan import Plan
 
 T = TypeVar("T")
@@ -152,8 +161,10 @@ def read_vary(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
     """
     found: dict[str, tuple[Any, ...]] = {}
     for text in texts:
-        name, values = _split(text, "vary", "NAME=VALUE,VALUE,…")
-        read = tuple(read_value(name, value.strip()) for value in values.split(","))
+        given, values = _split(text, "vary", "NAME=VALUE,VALUE,…")
+        name, values = present_values(given, [value.strip() for value in values.split(",")])
+        name = check_name(name, "vary")
+        read = tuple(read_value(name, as_text(value)) for value in values)
         if len(set(read)) < len(read):
             raise FieldError("vary", f"give {{{name}}} different values", repr(text), MUST)
         found |= {_new(name, found, "vary"): read}
@@ -171,7 +182,8 @@ def read_draws(texts: Sequence[str]) -> dict[str, Draw]:
     """
     found = {}
     for text in texts:
-        name, values = _split(text, "draw", "NAME=SCALE:LOW:HIGH")
+        given, values = _split(text, "draw", "NAME=SCALE:LOW:HIGH")
+        name = check_name(given, "draw")
         if name in CONFIG_FIELDS:
             rule = (
                 f"{{field}} cannot take {{{name}}}: every value of it is a program of its own, so name the values with"
@@ -201,11 +213,10 @@ def as_flags(config: Config, hyper: Hyper, base: tuple[Config, Hyper]) -> list[s
             x, start = getattr(here, field.name), getattr(there, field.name)
             if field.name in ("env", "algorithm") or x == start:
                 continue
-            flag = flag_of(field.name)
             if isinstance(x, bool):
-                flags.append(flag if x else flag.replace("--", "--no-", 1))
+                flags.append(switch_of(field.name, x))
             else:
-                flags += [flag, *(as_text(each) for each in (x if isinstance(x, tuple) else (x,)))]
+                flags += [flag_of(field.name), *(as_text(each) for each in (x if isinstance(x, tuple) else (x,)))]
     return flags
 
 
@@ -213,7 +224,7 @@ def _split(text: str, flag: str, form: str) -> tuple[str, str]:
     name, equals, values = text.partition("=")
     if not equals:
         raise FieldError(flag, form, repr(text))
-    return check_name(name, flag), values
+    return name, values
 
 
 def _new(name: str, found: dict[str, Any], flag: str) -> str:

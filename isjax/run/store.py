@@ -6,14 +6,12 @@ import importlib.metadata
 import itertools
 import os
 import platform
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import isjax
+from isjax._renamed import moved
 from isjax.errors import FieldError
-from isjax.run import plan
 from isjax.run.files import is_there, remove_leftovers, shown
 from isjax.run.plan import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER
 from isjax.types import Device
@@ -114,8 +112,4 @@ def device_name(devices: list[Device]) -> str:
     return f"{len(devices)} × {kind}" if kind != "cpu" else f"cpu, {len(devices)} of {os.cpu_count()} cores"
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Plan":  # where it was in version 0.1
-        warnings.warn("isjax.run.store.Plan is isjax.run.plan.Plan now.", DeprecationWarning, stacklevel=2)
-        return plan.Plan
-    raise AttributeError(f"module 'isjax.run.store' has no attribute {name!r}")
+__getattr__ = moved(__name__, {"Plan": "isjax.run.plan:Plan"})  # where it was in version 0.1

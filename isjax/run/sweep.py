@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from isjax._renamed import present
 from isjax.errors import FieldError
 from isjax.run.fields import as_text
 from isjax.run.files import Damaged, is_there, read_json, sealed, shown, write_json
@@ -135,7 +136,7 @@ def read_sweep(folder: Path) -> tuple[list[Values], list[Group]]:
     found = [_group(each, folder / SWEEP) for each in groups]
     if sorted(number for group in found for number in group.settings) != list(range(len(settings))):
         raise Damaged(f"{folder / SWEEP} is damaged: its groups do not hold each of its settings once.")
-    return settings, found
+    return [{name: as_text(x) for name, x in present(values).items()} for values in settings], found
 
 
 def _group(saved: dict[str, Any], path: Path) -> Group:

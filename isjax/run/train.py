@@ -130,8 +130,9 @@ class Run:
             write_json(path, self._settings(self._grouping()))
         if not self._heartbeat.wait(lambda: is_there(path), self._asked):
             raise KeyboardInterrupt
-        self._saved, _, self._grouped = read_settings(self.folder)
+        self._saved, saved_plan, self._grouped = read_settings(self.folder)
         _check_same(self.plan, self._saved, self.folder)
+        self.plan = saved_plan  # the same numbers, and the digest that goes with what is already there
 
     def _settings(self, grouping: Grouping) -> dict[str, Any]:
         return sealed(self.plan.as_json() | {"grouping": dataclasses.asdict(grouping)}) | {
@@ -287,7 +288,7 @@ def _check_folder(plan: Plan, folder: Path, resume: bool) -> None:
             "out", "hold another run", folder, "{field} must not {rule}, but {value} does; {resume} goes on with it."
         )
     if resume:
-        _check_same(plan, read_json(folder / CONFIG), folder)
+        _check_same(plan, read_settings(folder)[0], folder)
 
 
 def _check_same(plan: Plan, saved: dict[str, Any], folder: Path) -> None:

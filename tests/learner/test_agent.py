@@ -97,8 +97,7 @@ def test_a_masked_action_is_never_taken_by_learner_evaluation_or_recording(memor
 
 @pytest.mark.parametrize("algorithm", ["impala", "trpo", "ppo-kl"])
 def test_learning_under_a_mask_stays_finite(algorithm):
-    towers = "separate" if algorithm == "trpo" else "shared"
-    config = dataclasses.replace(SMALL, algorithm=algorithm, towers=towers)
+    config = dataclasses.replace(SMALL, algorithm=algorithm, share_torso=algorithm != "trpo")
     learner = make_learner(config, environment=Masked(2))
     state, metrics = (
         jax.jit(lambda s: jax.lax.fori_loop(0, 9, lambda _, s: learner.update(s)[0], s))(

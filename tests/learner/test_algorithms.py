@@ -98,7 +98,7 @@ def updated(updates=1, hyper=None, probe=None, **settings):
 @pytest.mark.parametrize(("env", "max_kl"), [("CartPole-v1", 1e-2), ("Pendulum-v1", 1e-3)])
 def test_no_step_of_trpo_leaves_its_trust_region(env, max_kl):
     """Both kinds of actions; the KL is that of the step taken, measured on its rows."""
-    config = dataclasses.replace(SMALL, env=env, algorithm="trpo", towers="separate", unroll_length=32)
+    config = dataclasses.replace(SMALL, env=env, algorithm="trpo", share_torso=False, unroll_length=32)
     learner = make_learner(config)
     state, update = learner.init(jax.random.key(0), Hyper(max_kl=max_kl)), jax.jit(learner.update)
     accepted = 0
@@ -112,7 +112,7 @@ def test_no_step_of_trpo_leaves_its_trust_region(env, max_kl):
 
 def test_the_critic_of_trpo_leaves_the_policy_where_the_step_put_it():
     """The KL to before, measured after the critic's many steps, is still that of the step."""
-    config = dataclasses.replace(SMALL, algorithm="trpo", towers="separate", epochs=3, minibatches=4)
+    config = dataclasses.replace(SMALL, algorithm="trpo", share_torso=False, epochs=3, minibatches=4)
     agent, probe = make_agent(config, environment=Probe(3)), Probe(3, reward="action_is_cue")
     learner = make_learner(config, environment=probe)
     before = learner.init(jax.random.key(0))

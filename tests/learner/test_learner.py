@@ -372,7 +372,7 @@ def test_bad_settings_name_the_field_and_what_is_allowed(settings, message):
             dict(algorithm="ppo", minibatches=3),
             "minibatches must be a divisor of num_envs · unroll_length, which is 20",
         ),
-        (dict(algorithm="trpo"), "towers must be separate for trpo"),
+        (dict(algorithm="trpo"), "share_torso must be off for trpo"),
         (dict(algorithm="ppo", replay_fraction=0.5), "replay_fraction must be 0 for ppo"),
         (dict(normalize_advantages=True), "normalize_advantages must be off for impala"),
         (dict(burn_in=2), "burn_in must be left alone where replay_fraction is 0, but it is 2"),

@@ -70,7 +70,7 @@ OFF_POLICY = [
     dict(algorithm="ppo", epochs=2, minibatches=4, normalize_advantages=True, clip_values=True),
     dict(algorithm="ppo-decoupled", epochs=2, actor_lag=5),
     dict(algorithm="awr", normalize_advantages=True),
-    dict(algorithm="trpo", towers="separate"),
+    dict(algorithm="trpo", share_torso=False),
 ]
 
 

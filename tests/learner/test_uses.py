@@ -36,7 +36,7 @@ def settings_of(algorithm, **changes):
 
 @pytest.mark.parametrize("algorithm", algorithms.names)
 def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
-    uses = get_algorithm(Config(algorithm=algorithm, towers="separate")).uses
+    uses = get_algorithm(Config(algorithm=algorithm, share_torso=False)).uses
     assert set(uses) <= set(PARTICULAR)
     for name in set(PARTICULAR) - set(uses):
         value = OTHER_VALUES.get(name, 0.123)
@@ -46,14 +46,14 @@ def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
 
 
 def test_every_particular_setting_is_used_by_somebody():
-    used = {name for each in algorithms.names for name in algorithms.get(each)(Config(towers="separate")).uses}
+    used = {name for each in algorithms.names for name in algorithms.get(each)(Config(share_torso=False)).uses}
     assert used == set(PARTICULAR)
 
 
 @pytest.mark.parametrize("algorithm", algorithms.names)
 def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm):
     """The loss and what is prepared before it, as functions of `Hyper`, change with these numbers alone."""
-    config = Config(algorithm=algorithm, towers="separate")
+    config = Config(algorithm=algorithm, share_torso=False)
     made = get_algorithm(config)
     keys = jax.random.split(jax.random.key(0), 8)
     x = [jax.random.normal(key, (6, 4)) for key in keys]

@@ -19,7 +19,7 @@ KNOWN = {
         },
     ),
     "mlp separate box": (
-        dict(env="Pendulum-v1", torso=(8,), towers="separate"),
+        dict(env="Pendulum-v1", torso=(8,), share_torso=False),
         {
             "params/heads/log_std": (1,),
             "params/heads/policy/bias": (1,),

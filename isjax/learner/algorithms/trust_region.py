@@ -18,13 +18,13 @@ class TRPO(Algorithm):
 
     uses = ("normalize_advantages", "max_kl", *TARGETS)
     # A step of its own for the policy wants a large batch; the critic then makes many small ones.
-    defaults = SEVERAL_PASSES | dict(unroll_length=128, towers="separate", learning_rate=2.5e-3)
+    defaults = SEVERAL_PASSES | dict(unroll_length=128, share_torso=False, learning_rate=2.5e-3)
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        if config.towers != "separate":
-            rule = f"separate for {config.algorithm}, or the critic would move the policy out of its trust region"
-            raise FieldError("towers", rule, config.towers)
+        if config.share_torso:
+            rule = f"off for {config.algorithm}, or the critic would move the policy out of its trust region"
+            raise FieldError("share_torso", rule, "on")
 
     def prepare(self, terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
         return corrected_advantage(terms, hyper)
