@@ -57,7 +57,9 @@ def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     500000
     """
     family = next((name for name, members in _FAMILIES.items() if env in members), None)
-    settings = (_SETTINGS[family] if family else {}) | dict(algorithms.get(algorithm).defaults)
+    kind = algorithms.get(algorithm)
+    settings = (_SETTINGS[family] if family else {}) | dict(kind.defaults)
+    settings |= kind.family_defaults.get(family, {}) if family else {}
     static = {field.name for field in dataclasses.fields(Config)} | SETTINGS.keys()
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})
