@@ -1,6 +1,21 @@
 """Scalars to differentiate, for agents written anywhere in JAX; the only place where gradients stop."""
 
+from isjax.losses.action_values import (
+    action_value_loss,
+    double_q_learning_loss,
+    expected_sarsa_loss,
+    q_learning_loss,
+    q_sigma_loss,
+    sarsa_loss,
+)
 from isjax.losses.actor_critic import a2c_loss, impala_loss, ppo_loss
+from isjax.losses.distributional import (
+    categorical_loss,
+    categorical_q_learning_loss,
+    hl_gauss_loss,
+    quantile_q_learning_loss,
+    quantile_regression_loss,
+)
 from isjax.losses.policy import (
     awr_loss,
     entropy_loss,
@@ -22,15 +37,21 @@ from isjax.losses.value import clipped_value_loss, value_loss
 __all__ = [
     "TrustRegionStep",
     "a2c_loss",
+    "action_value_loss",
     "adapt_beta",
     "awr_loss",
+    "categorical_loss",
+    "categorical_q_learning_loss",
     "cispo_loss",
     "clipped_value_loss",
     "conjugate_gradient",
+    "double_q_learning_loss",
     "entropy_loss",
+    "expected_sarsa_loss",
     "fisher_vector_product",
     "gmpo_loss",
     "gspo_loss",
+    "hl_gauss_loss",
     "impala_loss",
     "kl_penalty_loss",
     "masked_is_loss",
@@ -41,6 +62,11 @@ __all__ = [
     "ppo_clip_loss",
     "ppo_loss",
     "product_of_ratios_loss",
+    "q_learning_loss",
+    "q_sigma_loss",
+    "quantile_q_learning_loss",
+    "quantile_regression_loss",
+    "sarsa_loss",
     "surrogate_loss",
     "topr_loss",
     "truncated_is_loss",

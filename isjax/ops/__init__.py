@@ -1,5 +1,12 @@
 """Mathematics on arrays `[T, *B]`; needs jax alone."""
 
+from isjax.ops.action_values import (
+    expected_sarsa_target,
+    next_action_value,
+    q_learning_target,
+    q_sigma,
+    sarsa_target,
+)
 from isjax.ops.bounds import state_drift_bound, surrogate_error_bound, total_variation_bound, trust_region_bound
 from isjax.ops.diagnostics import (
     RATIO_EDGES,
@@ -9,7 +16,9 @@ from isjax.ops.diagnostics import (
     ratio_diagnostics,
     ratio_histogram,
 )
+from isjax.ops.distributional import categorical_mean, hl_gauss, project_categorical
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
+from isjax.ops.policies import at_action, epsilon_greedy_log_probs, expected_q, greedy_log_probs, softmax_log_probs
 from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
 from isjax.ops.recurrence import backward_affine
@@ -31,14 +40,21 @@ __all__ = [
     "NStep",
     "ParetoSmoothed",
     "VTrace",
+    "at_action",
     "backward_affine",
+    "categorical_mean",
     "chi_square",
     "clipped_ratio",
     "effective_sample_size",
     "endings",
+    "epsilon_greedy_log_probs",
+    "expected_q",
+    "expected_sarsa_target",
     "gae",
     "gaussian_renyi_2",
     "general_off_policy_q",
+    "greedy_log_probs",
+    "hl_gauss",
     "importance_sampled_q",
     "kl_estimates",
     "lambda_returns",
@@ -46,13 +62,17 @@ __all__ = [
     "leaky_vtrace",
     "log_ratios",
     "n_step_off_policy",
+    "next_action_value",
     "normalized_weights",
     "pareto_k",
     "pareto_smoothed",
     "per_decision_control_variate",
     "perplexity",
     "product_of_ratios",
+    "project_categorical",
     "q_lambda",
+    "q_learning_target",
+    "q_sigma",
     "ratio_diagnostics",
     "ratio_histogram",
     "ratio_levels",
@@ -60,6 +80,8 @@ __all__ = [
     "renyi_2",
     "renyi_2_estimate",
     "retrace",
+    "sarsa_target",
+    "softmax_log_probs",
     "state_drift_bound",
     "surrogate_error_bound",
     "total_variation_bound",
