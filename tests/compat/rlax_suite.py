@@ -16,8 +16,8 @@ import sys
 import unittest
 import warnings
 
-# One device: tests of pmap, which JAX is about to drop, are skipped.
-os.environ |= {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+# As many devices as some of the tests ask for; with one, others would be skipped.
+os.environ |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 warnings.simplefilter("ignore")
 
 import jax
@@ -44,7 +44,8 @@ def put_in_place(calls: collections.Counter) -> None:
         @functools.wraps(function)
         def call(*args, **kwargs):
             calls[name] += 1
-            return function(*args, **kwargs)
+            with jax.numpy_rank_promotion("raise"):
+                return function(*args, **kwargs)
 
         return call
 
@@ -70,7 +71,6 @@ def run(modules: list[str], theirs: bool) -> dict:
             continue
         suite.addTests(unittest.defaultTestLoader.loadTestsFromModule(module))
     flags.FLAGS(sys.argv[:1])
-    jax.config.update("jax_numpy_rank_promotion", "raise")
     result = unittest.TextTestRunner(stream=sys.stderr, verbosity=1).run(suite)
     failed = [str(test) for test, _ in (*result.failures, *result.errors)] + list(map(str, result.unexpectedSuccesses))
     return {

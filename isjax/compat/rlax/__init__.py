@@ -1,18 +1,23 @@
-"""rlax's off-policy functions under rlax's names and signatures, and right at time limits where told of them.
+"""rlax, every public name of it: with rlax's signatures and results, and right at time limits where told of them.
 
-Change `import rlax` to `from isjax.compat import rlax`. (`importance_corrected_td_errors` stands among rlax's
-multistep returns, which does not export it.) Arguments, their order and defaults, results and
-gradients are rlax's; what differs:
+Change `import rlax` to `from isjax.compat import rlax`. What sees more than one time step is written here, and so are
+the importance ratios; everything else is rlax's own and imports rlax once it is asked for. Arguments, their order and
+defaults, results and gradients are rlax's; what differs in the functions that are written here:
 
-- `same_episode_t`, an additional argument, is false where a row ended its episode, for either reason.
-  Without it the results are rlax's, also where a time limit cut an episode: there rlax takes the value of
-  the next episode's first state for that of the state reached.
-- `v_t` goes with it in the two functions that take `values` `[T + 1]`: there one place cannot hold both the
-  value of a state that a time limit cut and that of the next episode's first state.
+- `same_episode_t`, an additional argument, is false where a row ended its episode, for either reason. Without it the
+  results are rlax's, also where a time limit cut an episode: there rlax takes the value of the next episode's first
+  state for that of the state reached.
+- `v_t` goes with it in the two functions that take `values` `[T + 1]`: there one place cannot hold both the value of a
+  state that a time limit cut and that of the next episode's first state.
 - `is_valid_t` of the loss leaves padded rows out.
-- Results are finite for ratios of 0 and infinity: an unclipped ratio saturates at `exp(80)`.
+- Results are finite for ratios of 0 and infinity, and for logits of either infinity: an unclipped ratio saturates at
+  `exp(80)`. What a terminal state is worth has no influence, even if it is no number.
 - Arrays may be `[T, *B]` as well as `[T]`; bfloat16 is computed in float32.
 - Errors are `ValueError` and `TypeError` where rlax raises `AssertionError`.
+- `retrace_targets` and `q_lambda_targets` are new; `importance_corrected_td_errors` and `VTraceOutput` are exported.
+
+`jax.vmap` maps what is given by name over axis 0, whatever its `in_axes` say: with `in_axes=1` drop the `vmap` and
+give `[T, B]` as it is.
 
 New code is better off with `isjax.ops`, whose functions take log-ratios and stop no gradients.
 """

@@ -28,9 +28,10 @@ def categorical_importance_sampling_ratios(pi_logits_t: jax.Array, mu_logits_t: 
       ValueError: shapes differ.
       TypeError: logits are not floating, or the actions not integers.
 
-    >>> mask = jnp.array([[0.0, 0.0, -jnp.inf]] * 2)
-    >>> categorical_importance_sampling_ratios(mask + jnp.log(jnp.array([0.6, 0.2, 0.2])), mask, jnp.array([0, 2]))
-    Array([1.5, 1. ], dtype=float32)
+    >>> mu = jnp.array([[0.0, 0.0, -jnp.inf], [0.0, 0.0, -jnp.inf]])
+    >>> pi = jnp.array([[1.0, -jnp.inf, -jnp.inf], [1.0, 0.0, -jnp.inf]])
+    >>> categorical_importance_sampling_ratios(pi, mu, jnp.array([0, 2]))
+    Array([2., 1.], dtype=float32)
     """
     check_same_shape(pi_logits_t=pi_logits_t, mu_logits_t=mu_logits_t)
     pi_logits_t, mu_logits_t = precise(pi_logits_t=pi_logits_t, mu_logits_t=mu_logits_t)

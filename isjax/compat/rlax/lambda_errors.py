@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import series
-from isjax.compat.rlax._inputs import action_values, actions, stopped, taken
+from isjax.compat.rlax._inputs import action_values, actions, reached, stopped, taken
 from isjax.compat.rlax.returns import lambda_returns
 from isjax.types import Flags, Scalar, Series
 
@@ -145,6 +145,7 @@ def q_lambda_targets(
     >>> q_lambda_targets(one, one, q, 0.0)
     Array([4., 5.], dtype=float32)
     """
-    (q_t,) = action_values(r_t, q_t=q_t)
+    r_t, discount_t = series(r_t=r_t, discount_t=discount_t)
+    (q_t,) = reached(discount_t, *action_values(r_t, q_t=q_t))
     v_t = jnp.max(q_t, axis=-1)
     return lambda_returns(r_t, discount_t, v_t, lambda_, stop_target_gradients, same_episode_t=same_episode_t)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from rlax import IDENTITY_PAIR, TxPair
 
-from isjax.compat.rlax._inputs import action_values, actions, taken
+from isjax.compat.rlax._inputs import action_values, actions, reached, taken
 from isjax.compat.rlax.multistep import general_off_policy_returns_from_action_values
 from isjax.compat.rlax.returns import lambda_returns, n_step_bootstrapped_returns
 from isjax.compat.rlax.value_learning import retrace_targets
@@ -28,7 +28,7 @@ def transform_values(
     """`build_targets` behind one more argument, a pair `tx_pair`: of transformed values it gives transformed targets.
 
     Args:
-      build_targets: a function that gives targets.
+      build_targets: a function that gives targets, one of whose arguments is `discount_t`.
       value_argnums: the places of its arguments that are values; these may be given by name, too.
     """
     signature = inspect.signature(build_targets)
@@ -38,7 +38,8 @@ def transform_values(
     @functools.wraps(build_targets)
     def transformed(tx_pair: TxPair, *args: P.args, **kwargs: P.kwargs) -> jax.Array:
         bound = signature.bind(*args, **kwargs)
-        bound.arguments.update({name: tx_pair.apply_inv(bound.arguments[name]) for name in names})
+        values = reached(bound.arguments["discount_t"], *(jnp.asarray(bound.arguments[name]) for name in names))
+        bound.arguments.update(zip(names, map(tx_pair.apply_inv, values), strict=True))
         return tx_pair.apply(build_targets(*bound.args, **bound.kwargs))
 
     transformed.__doc__ = f"""`{build_targets.__name__}` of transformed values, to transformed targets.
@@ -76,7 +77,7 @@ def transformed_q_lambda(
     """
     q_tm1, q_t = action_values(r_t, q_tm1=q_tm1, q_t=q_t)
     actions(r_t, a_tm1=a_tm1)
-    v_t = jnp.max(q_t, axis=-1)
+    v_t = jnp.max(*reached(discount_t, q_t), axis=-1)
     target = transformed_lambda_returns(
         tx_pair, r_t, discount_t, v_t, lambda_, stop_target_gradients, same_episode_t=same_episode_t
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import along_time, check_flags, check_fraction, check_same_shape, precise, series
-from isjax.compat.rlax._inputs import action_values, actions, heard, stopped, taken
+from isjax.compat.rlax._inputs import action_values, actions, heard, reached, stopped, taken
 from isjax.compat.rlax.multistep import general_off_policy_returns_from_q_and_v
 from isjax.ops.ratios import clipped_ratio
 from isjax.ops.recurrence import scaled
@@ -89,9 +89,9 @@ def retrace_targets(
     >>> retrace_targets(q, jnp.array([0, 1]), one, one, 0.0 * q + 0.5, one, 1.0)
     Array([4.5, 4. ], dtype=float32)
     """
-    q_t, pi_t = action_values(r_t, q_t=q_t, pi_t=pi_t)
-    actions(r_t, a_t=a_t)
     r_t, discount_t, mu_t = series(r_t=r_t, discount_t=discount_t, mu_t=mu_t)
+    q_t, pi_t = reached(discount_t, *action_values(r_t, q_t=q_t, pi_t=pi_t))
+    actions(r_t, a_t=a_t)
     check_fraction(lambda_=lambda_)
     matters = followed(same_episode_t, r_t, None) & (discount_t != 0)
     pi_a_t, mu_t = (heard(x, matters) for x in (taken(pi_t, a_t), mu_t))
@@ -205,6 +205,7 @@ def persistent_q_learning(
     check_fraction(action_gap_scale=action_gap_scale)
     actions(r_t, a_tm1=a_tm1)
     q_tm1, r_t, discount_t, q_t = precise(q_tm1=q_tm1, r_t=r_t, discount_t=discount_t, q_t=q_t)
+    (q_t,) = reached(discount_t, q_t)
     a_tm1 = jnp.asarray(a_tm1)
     v_t = (1.0 - action_gap_scale) * jnp.max(q_t, axis=-1) + action_gap_scale * taken(q_t, a_tm1)
     return stopped(r_t + scaled(discount_t, v_t), stop_target_gradients) - taken(q_tm1, a_tm1)
