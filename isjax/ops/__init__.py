@@ -9,11 +9,19 @@ from isjax.ops.diagnostics import (
     ratio_diagnostics,
     ratio_histogram,
 )
+from isjax.ops.group_advantages import group_advantages
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
 from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
 from isjax.ops.recurrence import backward_affine
 from isjax.ops.returns import NStep, gae, lambda_returns, n_step_off_policy, per_decision_control_variate
+from isjax.ops.sampler import (
+    acceptance_mask,
+    batch_normalized,
+    masked_weights,
+    off_policy_sequence_mask,
+    truncated_weights,
+)
 from isjax.ops.vtrace import VTrace, leaky_vtrace, vtrace
 from isjax.ops.weights import (
     chi_square,
@@ -31,7 +39,9 @@ __all__ = [
     "NStep",
     "ParetoSmoothed",
     "VTrace",
+    "acceptance_mask",
     "backward_affine",
+    "batch_normalized",
     "chi_square",
     "clipped_ratio",
     "effective_sample_size",
@@ -39,14 +49,17 @@ __all__ = [
     "gae",
     "gaussian_renyi_2",
     "general_off_policy_q",
+    "group_advantages",
     "importance_sampled_q",
     "kl_estimates",
     "lambda_returns",
     "largest_share",
     "leaky_vtrace",
     "log_ratios",
+    "masked_weights",
     "n_step_off_policy",
     "normalized_weights",
+    "off_policy_sequence_mask",
     "pareto_k",
     "pareto_smoothed",
     "per_decision_control_variate",
@@ -64,6 +77,7 @@ __all__ = [
     "surrogate_error_bound",
     "total_variation_bound",
     "tree_backup",
+    "truncated_weights",
     "trust_region_bound",
     "vtrace",
 ]
