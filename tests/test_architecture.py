@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "ops": GROUND,
     "losses": GROUND | {"ops"},
     "ope": GROUND | {"ops", "stats"},
-    "compat": GROUND | {"ops"},
+    "compat": GROUND | {"losses", "ops"},
     "environments": GROUND | {"registry"},
     "networks": GROUND | {"registry"},
     "learner": GROUND | {"environments", "losses", "networks", "ops", "registry"},
@@ -154,7 +154,7 @@ def test_operators_and_losses_load_jax_alone_say_nothing_and_change_nothing():
 import os, sys
 import jax, jax.numpy
 environment, config = dict(os.environ), dict(jax.config.values)
-import isjax.losses, isjax.ops, isjax.compat.rlax
+import isjax.losses, isjax.ops, isjax.compat.rlax, isjax.compat.sequences
 heavy = {"chex", "distrax", "flax", "gymnax", "optax", "orbax", "pandas", "rlax"} & set(sys.modules)
 assert not heavy, heavy
 assert dict(os.environ) == environment
@@ -223,7 +223,7 @@ def test_public_names_are_sorted_and_exist(path):
     assert [name for name in names if not hasattr(module, name)] == []
 
 
-@pytest.mark.parametrize("module", ["isjax.ops", "isjax.losses", "isjax.compat.rlax"])
+@pytest.mark.parametrize("module", ["isjax.ops", "isjax.losses", "isjax.compat.rlax", "isjax.compat.sequences"])
 def test_every_public_name_has_a_docstring_of_its_own(module):
     module = load(module)
     assert module.__all__

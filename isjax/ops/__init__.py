@@ -17,12 +17,20 @@ from isjax.ops.diagnostics import (
     ratio_histogram,
 )
 from isjax.ops.distributional import categorical_mean, hl_gauss, project_categorical
+from isjax.ops.group_advantages import group_advantages
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
 from isjax.ops.policies import at_action, epsilon_greedy_log_probs, expected_q, greedy_log_probs, softmax_log_probs
 from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
 from isjax.ops.recurrence import backward_affine
 from isjax.ops.returns import NStep, gae, lambda_returns, n_step_off_policy, per_decision_control_variate
+from isjax.ops.sampler import (
+    acceptance_mask,
+    batch_normalized,
+    masked_weights,
+    off_policy_sequence_mask,
+    truncated_weights,
+)
 from isjax.ops.vtrace import VTrace, leaky_vtrace, vtrace
 from isjax.ops.weights import (
     chi_square,
@@ -40,8 +48,10 @@ __all__ = [
     "NStep",
     "ParetoSmoothed",
     "VTrace",
+    "acceptance_mask",
     "at_action",
     "backward_affine",
+    "batch_normalized",
     "categorical_mean",
     "chi_square",
     "clipped_ratio",
@@ -54,6 +64,7 @@ __all__ = [
     "gaussian_renyi_2",
     "general_off_policy_q",
     "greedy_log_probs",
+    "group_advantages",
     "hl_gauss",
     "importance_sampled_q",
     "kl_estimates",
@@ -61,9 +72,11 @@ __all__ = [
     "largest_share",
     "leaky_vtrace",
     "log_ratios",
+    "masked_weights",
     "n_step_off_policy",
     "next_action_value",
     "normalized_weights",
+    "off_policy_sequence_mask",
     "pareto_k",
     "pareto_smoothed",
     "per_decision_control_variate",
@@ -86,6 +99,7 @@ __all__ = [
     "surrogate_error_bound",
     "total_variation_bound",
     "tree_backup",
+    "truncated_weights",
     "trust_region_bound",
     "vtrace",
 ]
