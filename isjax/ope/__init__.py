@@ -11,8 +11,10 @@ from isjax.ope.intervals import (
 )
 from isjax.ope.logs import read_log
 from isjax.ope.magic import magic
+from isjax.ope.marginalized import marginalized_doubly_robust, marginalized_is
 from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
 from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.state_ratios import StateRatios, state_ratios
 from isjax.ope.trajectory import (
     discounting_aware_is,
     ordinary_is,
@@ -29,6 +31,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Judged",
+    "StateRatios",
     "bootstrap_interval",
     "discounting_aware_is",
     "doubly_robust",
@@ -36,12 +39,15 @@ __all__ = [
     "evaluate_log",
     "from_visits",
     "magic",
+    "marginalized_doubly_robust",
+    "marginalized_is",
     "n_step_episodes",
     "normal_interval",
     "ordinary_is",
     "per_decision_is",
     "read_log",
     "register",
+    "state_ratios",
     "student_interval",
     "truncated_is",
     "weighted_discounting_aware_is",
