@@ -32,6 +32,8 @@ from isjax.losses.sequence import (
     cispo_loss,
     dppo_loss,
     dro_loss,
+    gmpo_loss,
+    gspo_loss,
     masked_is_loss,
     topr_loss,
     truncated_is_loss,
@@ -47,6 +49,7 @@ from isjax.losses.sequence_clip import (
     luspo_loss,
     sapo_loss,
 )
+from isjax.losses.state_ratio import state_ratio_loss
 from isjax.losses.trust_region import (
     TrustRegionStep,
     conjugate_gradient,
@@ -101,6 +104,7 @@ __all__ = [
     "quantile_regression_loss",
     "sapo_loss",
     "sarsa_loss",
+    "state_ratio_loss",
     "surrogate_loss",
     "topr_loss",
     "truncated_is_loss",

@@ -63,6 +63,12 @@ class Sample(NamedTuple):
     v_tm1: np.ndarray
     """`[T, N]`, zero past the end, and everywhere if there is no model."""
     q_tm1: np.ndarray
+    log_rho_tm1: np.ndarray
+    """`[T, N]`, zero past the end."""
+    state_tm1: np.ndarray
+    """`[T, N]`; zeros if the log holds no states."""
+    num_states: int
+    """0 if the log holds no states."""
 
 
 Resampling = Callable[[Sample], list[Part]]
@@ -118,8 +124,11 @@ def resampled_values(
         np.zeros(exact.r_t.shape) if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
         for x in (episodes.v_tm1, episodes.q_tm1)
     ]
+    log_rho_tm1 = np.where(exact.is_valid_t, np.asarray(episodes.log_rho_tm1, np.float64), 0.0)
+    state_tm1 = np.zeros(exact.r_t.shape, int) if episodes.state_tm1 is None else np.asarray(episodes.state_tm1)
     with in_float64():
-        parts = {name: of(Sample(exact, discount, estimates[name], *model)) for name, of in resamplings.items()}
+        rest = (model[0], model[1], log_rho_tm1, state_tm1, number_of_states(episodes))
+        parts = {name: of(Sample(exact, discount, estimates[name], *rest)) for name, of in resamplings.items()}
     n = exact.r_t.shape[1]
     at_once = max(1, DRAWN_AT_ONCE // max(exact.r_t.shape))
     keys = jax.random.split(key, resamples)
@@ -130,6 +139,13 @@ def resampled_values(
             for name, of_name in parts.items():
                 drawn[name].append(np.sum([part(counts) for part in of_name], 0))
     return {name: np.concatenate(values) for name, values in drawn.items()}
+
+
+def number_of_states(episodes: LoggedEpisodes) -> int:
+    """One more than the largest state of a log; 0 if it holds none."""
+    if episodes.state_tm1 is None:
+        return 0
+    return int(np.max(np.asarray(episodes.state_tm1), initial=0, where=np.asarray(episodes.is_valid_t))) + 1
 
 
 @jax.jit

@@ -17,6 +17,7 @@ from isjax.ops.diagnostics import (
     ratio_histogram,
 )
 from isjax.ops.distributional import categorical_mean, hl_gauss, project_categorical
+from isjax.ops.emphasis import Emphasis, emphasis
 from isjax.ops.group_advantages import group_advantages
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
 from isjax.ops.policies import at_action, epsilon_greedy_log_probs, expected_q, greedy_log_probs, softmax_log_probs
@@ -44,6 +45,7 @@ from isjax.ops.weights import (
 
 __all__ = [
     "RATIO_EDGES",
+    "Emphasis",
     "KLEstimates",
     "NStep",
     "ParetoSmoothed",
@@ -56,6 +58,7 @@ __all__ = [
     "chi_square",
     "clipped_ratio",
     "effective_sample_size",
+    "emphasis",
     "endings",
     "epsilon_greedy_log_probs",
     "expected_q",
