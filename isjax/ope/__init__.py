@@ -9,7 +9,7 @@ from isjax.ope.intervals import (
     normal_interval,
     student_interval,
 )
-from isjax.ope.logs import read_log
+from isjax.ope.logs import Targets, pack, pack_targets, read_log, read_targets
 from isjax.ope.magic import magic
 from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
 from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
@@ -29,6 +29,7 @@ __all__ = [
     "Evaluation",
     "Family",
     "Judged",
+    "Targets",
     "bootstrap_interval",
     "discounting_aware_is",
     "doubly_robust",
@@ -39,8 +40,11 @@ __all__ = [
     "n_step_episodes",
     "normal_interval",
     "ordinary_is",
+    "pack",
+    "pack_targets",
     "per_decision_is",
     "read_log",
+    "read_targets",
     "register",
     "student_interval",
     "truncated_is",

@@ -17,7 +17,7 @@ from isjax.ope.magic import MAGIC
 from isjax.ope.model_assisted import DOUBLY_ROBUST, WEIGHTED_DOUBLY_ROBUST
 from isjax.ope.per_decision import PER_DECISION_IS, WEIGHTED_PER_DECISION_IS, WEIGHTED_PER_DECISION_IS_RATIO_FORM
 from isjax.ope.precision import in_float64, rescaled, restored
-from isjax.ope.resampling import resampled_values
+from isjax.ope.resampling import number_of_states, resampled_values
 from isjax.ope.trajectory import (
     DISCOUNTING_AWARE_IS,
     ORDINARY_IS,
@@ -150,7 +150,7 @@ def evaluate_log(
     >>> evaluate_log(log, 1.0, key=jax.random.key(0), estimators=("weighted_is",)).estimates["weighted_is"].verdict
     'trust'
     """
-    names = chosen_estimators(estimators, has_model=log.q_tm1 is not None)
+    names = chosen_estimators(estimators, has_model=log.q_tm1 is not None, has_states=log.state_tm1 is not None)
     check_fraction(discount=discount)
     check_level(level)
     if resamples < 0:
@@ -158,7 +158,7 @@ def evaluate_log(
     log, exponent = rescaled(log)
     chosen = tuple(ESTIMATORS[name] for name in names)
     with in_float64():
-        answers = jax.device_get(_answers(chosen, log, discount, level))
+        answers = jax.device_get(_answers(chosen, log, discount, level, number_of_states(log)))
         drawn: dict[str, np.ndarray] = {}
         if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
             resamplings = {of.name: of.resampling for of in chosen if of.resampling is not None}
@@ -177,21 +177,27 @@ def evaluate_log(
     )
 
 
-def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, ...]:
+def chosen_estimators(names: tuple[str, ...], *, has_model: bool, has_states: bool = False) -> tuple[str, ...]:
     """The estimators asked for, or all that apply.
 
     Raises:
-      ValueError: one is unknown, or needs columns `q` and `v` that the log lacks.
+      ValueError: one is unknown, or needs columns `q` and `v`, or `state`, that the log lacks.
     """
-    applicable = [name for name, of in ESTIMATORS.items() if has_model or not of.needs_model]
+    with_states = [name for name, of in ESTIMATORS.items() if has_states or not of.needs_states]
+    applicable = [name for name in with_states if has_model or not ESTIMATORS[name].needs_model]
     for name in names:
         if name not in ESTIMATORS:
             rule = f"among {', '.join(ESTIMATORS)}"
             raise FieldError("estimators", rule, repr(name), "{field} must be {rule}, but one is {value}.")
+        if name not in with_states:
+            rule = "do without states for a log without a column state"
+            raise FieldError("estimators", rule, name, "{field} must {rule}, but {value} needs them.")
         if name not in applicable:
             rule = "do without a model for a log without q and v"
             raise FieldError("estimators", rule, name, "{field} must {rule}, but {value} needs one.")
-    return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if ESTIMATORS[name].is_consistent)
+    return tuple(dict.fromkeys(names)) or tuple(
+        name for name in applicable if ESTIMATORS[name].is_consistent and ESTIMATORS[name].is_default
+    )
 
 
 class _Answers(NamedTuple):
@@ -204,37 +210,50 @@ class _Answers(NamedTuple):
     """`[estimators]`."""
     mean_weights: dict[str, Estimate]
     """Of the family of each estimator."""
-    steps_below: jax.Array
-    """`[2]`, shares of the discounted steps with an effective sample size below `FEWEST_` and `FEW_EFFECTIVE`."""
+    steps_below: dict[str, jax.Array]
+    """`[2]` each, shares of the discounted steps with an effective sample size below `FEWEST_` and
+    `FEW_EFFECTIVE`."""
     behavior: Estimate
     log_weight: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _answers(chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float) -> _Answers:
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _answers(
+    chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float, num_states: int
+) -> _Answers:
     arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
     model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
-    estimates = {of.name: of.function(*arrays, **(model if of.needs_model else {})) for of in chosen}
+    states: dict[str, Any] = {"state_tm1": log.state_tm1, "num_states": num_states}
     checked = Log.checked(*arrays)
     where = checked.is_episode
-    weights = {family: family.log_weights(checked, discount) for family in {of.family: None for of in chosen}}
-    tails = {of.name: weights[of.family] if of.is_truncated else estimates[of.name].log_weight for of in chosen}
+    log_products_t = jnp.where(where[None], checked.log_product_t, -jnp.inf)
+    shared = {of.family: of.family.log_weights(checked, discount) for of in chosen if of.family.log_weights}
+    shared_means = {family: _mean_weight(log_weights, where) for family, log_weights in shared.items()}
+    estimates, weights, means, steps_below = {}, {}, {}, {}
+    for of in chosen:
+        takes = (model if of.needs_model else {}) | (states if of.needs_states else {})
+        found = of.function(*arrays[:3], is_valid_t=log.is_valid_t, **takes)
+        log_step_weight_t = log_products_t if found.log_step_weight_t is None else found.log_step_weight_t
+        estimates[of.name] = found._replace(log_step_weight_t=None)
+        weights[of.name] = shared.get(of.family, found.log_weight)
+        means[of.name] = shared_means.get(of.family) or _mean_reward_of_one(of, log, discount, num_states)
+        steps_below[of.name] = _steps_below(checked, log_step_weight_t)
+    tails = {of.name: weights[of.name] if of.is_truncated else estimates[of.name].log_weight for of in chosen}
     stacked = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)  # noqa: E731
-    means = {family: _mean_weight(log_weights, where) for family, log_weights in weights.items()}
     return _Answers(
         estimates,
-        jax.vmap(functools.partial(student_interval, level=level))(stacked(list(estimates.values()))),
-        jax.vmap(lambda tail: pareto_k(tail, where=where))(stacked(list(tails.values()))),
-        {of.name: means[of.family] for of in chosen},
-        _steps_below(checked),
+        stacked([student_interval(of, level=level) for of in estimates.values()]),
+        stacked([pareto_k(tail, where=where) for tail in tails.values()]),
+        means,
+        steps_below,
         ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:]),
         checked.log_weight,
     )
 
 
-def _steps_below(log: Log) -> jax.Array:
+def _steps_below(log: Log, log_step_weight_t: jax.Array) -> jax.Array:
     """A mean over whole episodes hides that late steps may rest on one of them."""
-    effective_t = effective_sample_size(jnp.where(log.is_episode[None], log.log_product_t, -jnp.inf), axis=1)
+    effective_t = effective_sample_size(log_step_weight_t, axis=1)
     weight_t = jnp.where(jnp.any(log.is_valid_t, 1), jnp.exp(log.log_discount_t[:, 0]), 0.0)
     limits = jnp.array([FEWEST_EFFECTIVE, FEW_EFFECTIVE])
     is_below = effective_t[None, :] < limits[:, None]
@@ -247,6 +266,28 @@ def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
     return ordinary_is(log_weight[None], ones, 1.0, is_episode[None])
 
 
+def _mean_reward_of_one(of: Estimator, log: LoggedEpisodes, discount: float, num_states: int) -> Estimate:
+    """The same of an estimator of the states' own weights: ended episodes stay where they are, and are rewarded too."""
+    is_valid_t = jnp.asarray(log.is_valid_t)
+    goes_on_t = jnp.any(is_valid_t, 1, keepdims=True) & jnp.any(is_valid_t, 0, keepdims=True)
+    zeros = jnp.zeros_like(log.r_t)
+    found = of.function(
+        jnp.where(is_valid_t, log.log_rho_tm1, 0.0),
+        zeros + 1.0,
+        discount,
+        is_valid_t=goes_on_t,
+        state_tm1=jnp.where(is_valid_t, log.state_tm1, num_states),
+        num_states=num_states + 1,
+        **({"v_tm1": zeros, "q_tm1": zeros} if of.needs_model else {}),
+    )
+    length = jnp.sum(
+        jnp.where(
+            jnp.any(is_valid_t, 1), jnp.exp(Log.checked(zeros, zeros, discount, goes_on_t).log_discount_t[:, 0]), 0.0
+        )
+    )
+    return found._replace(value=found.value / length, standard_error=found.standard_error / length)
+
+
 def _judged(i: int, of: Estimator, answers: _Answers, drawn: np.ndarray | None, level: float, exponent: int) -> Judged:
     """The i-th estimate, in the unit of the rewards."""
     estimate, mean = answers.estimates[of.name], answers.mean_weights[of.name]
@@ -256,7 +297,7 @@ def _judged(i: int, of: Estimator, answers: _Answers, drawn: np.ndarray | None, 
     n = int(np.sum(estimate.is_episode))
     cumulative = cumulative_shares(np.asarray(estimate.log_weight))
     carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
-    steps_below = answers.steps_below if of.family.is_per_step else np.zeros(2)
+    steps_below = answers.steps_below[of.name] if of.family.is_per_step else np.zeros(2)
     judged = Judged(
         value=restored(estimate.value, exponent),
         standard_error=restored(estimate.standard_error, exponent),

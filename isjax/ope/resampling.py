@@ -63,6 +63,10 @@ class Sample(NamedTuple):
     v_tm1: np.ndarray
     """`[T, N]`, zero past the end, and everywhere if there is no model."""
     q_tm1: np.ndarray
+    logged: LoggedEpisodes
+    """The log as it was given."""
+    num_states: int
+    """0 if the log holds no states."""
 
 
 Resampling = Callable[[Sample], list[Part]]
@@ -119,7 +123,11 @@ def resampled_values(
         for x in (episodes.v_tm1, episodes.q_tm1)
     ]
     with in_float64():
-        parts = {name: of(Sample(exact, discount, estimates[name], *model)) for name, of in resamplings.items()}
+        number = number_of_states(episodes)
+        parts = {
+            name: of(Sample(exact, discount, estimates[name], *model, logged=episodes, num_states=number))
+            for name, of in resamplings.items()
+        }
     n = exact.r_t.shape[1]
     at_once = max(1, DRAWN_AT_ONCE // max(exact.r_t.shape))
     keys = jax.random.split(key, resamples)
@@ -130,6 +138,13 @@ def resampled_values(
             for name, of_name in parts.items():
                 drawn[name].append(np.sum([part(counts) for part in of_name], 0))
     return {name: np.concatenate(values) for name, values in drawn.items()}
+
+
+def number_of_states(episodes: LoggedEpisodes) -> int:
+    """One more than the largest state of a log; 0 if it holds none."""
+    if episodes.state_tm1 is None:
+        return 0
+    return int(np.max(np.where(episodes.is_valid_t, episodes.state_tm1, 0), initial=0)) + 1
 
 
 @jax.jit
