@@ -46,7 +46,7 @@ MAY_IMPORT = {
 
 JAX_ALONE = {"jax", "numpy"}
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
-    "ope": JAX_ALONE | {"pandas", "pyarrow"},
+    "ope": JAX_ALONE | {"pyarrow", "scipy"},
     "environments": JAX_ALONE | {"gymnax"},
     "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},

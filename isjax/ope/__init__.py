@@ -11,8 +11,11 @@ from isjax.ope.intervals import (
 )
 from isjax.ope.logs import Targets, pack, pack_targets, read_log, read_targets
 from isjax.ope.magic import magic
+from isjax.ope.marginalized import marginalized_doubly_robust, marginalized_is
 from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
 from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.ranking import Ranked, Ranking, evaluate_targets
+from isjax.ope.state_ratios import StateRatios, state_ratios
 from isjax.ope.trajectory import (
     discounting_aware_is,
     ordinary_is,
@@ -29,14 +32,20 @@ __all__ = [
     "Evaluation",
     "Family",
     "Judged",
+    "Ranked",
+    "Ranking",
+    "StateRatios",
     "Targets",
     "bootstrap_interval",
     "discounting_aware_is",
     "doubly_robust",
     "empirical_bernstein_interval",
     "evaluate_log",
+    "evaluate_targets",
     "from_visits",
     "magic",
+    "marginalized_doubly_robust",
+    "marginalized_is",
     "n_step_episodes",
     "normal_interval",
     "ordinary_is",
@@ -46,6 +55,7 @@ __all__ = [
     "read_log",
     "read_targets",
     "register",
+    "state_ratios",
     "student_interval",
     "truncated_is",
     "weighted_discounting_aware_is",

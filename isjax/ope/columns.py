@@ -37,7 +37,8 @@ def checked_columns(columns: Columns, casting: Casting, *, probabilities: bool, 
         if is_label:
             found[part] = x
         elif role in ("pi", "mu"):
-            found[part] = _policy(name, "mu" if part == "mu" else "pi", x, probabilities=probabilities, densities=densities)
+            may_be_zero = part != "mu"
+            found[part] = _policy(name, x, may_be_zero, probabilities=probabilities, densities=densities)
         elif ROLES[role].kind == "whole":
             found[part] = _whole_numbers(name, role, x)
         else:
@@ -74,14 +75,14 @@ def _is_whole(text: str) -> bool:
         return False
 
 
-def _policy(name: str, role: str, x: np.ndarray, *, probabilities: bool, densities: bool) -> np.ndarray:
+def _policy(name: str, x: np.ndarray, may_be_zero: bool, *, probabilities: bool, densities: bool) -> np.ndarray:
     """Logarithms of what a policy gives to the actions taken, `−inf` where the target policy never acts so."""
     x, given = _real_numbers(name, x), x
     if probabilities:
-        return _logarithms(name, role, x, densities)
-    if role == "mu":
+        return _logarithms(name, x, may_be_zero, densities)
+    if not may_be_zero:
         _refuse(name, given, np.isneginf(x), "must be finite: an action of probability 0 cannot have been taken")
-    is_bad = np.isinf(x) & ~(np.isneginf(x) & (role == "pi"))
+    is_bad = np.isinf(x) & ~(np.isneginf(x) & may_be_zero)
     _refuse(name, given, is_bad | (np.isfinite(x) & (np.abs(x) > LARGEST)), "must be finite")
     if not densities:
         rule = "must be at most 0, being the logarithm of a probability (--densities allows more)"
@@ -90,7 +91,7 @@ def _policy(name: str, role: str, x: np.ndarray, *, probabilities: bool, densiti
     return x
 
 
-def _logarithms(name: str, role: str, x: np.ndarray, densities: bool) -> np.ndarray:
+def _logarithms(name: str, x: np.ndarray, may_be_zero: bool, densities: bool) -> np.ndarray:
     """Probabilities, or densities, to their logarithms."""
     hint = ": all are at most 0, as logarithms are (leave --probabilities out)" if np.all(x <= 0) else ""
     if densities:
@@ -99,7 +100,7 @@ def _logarithms(name: str, role: str, x: np.ndarray, densities: bool) -> np.ndar
         rule = "must lie in [0, 1], being a probability"
         hint = hint or (": densities need --densities beside --probabilities" if np.all(x >= 0) else "")
         _refuse(name, x, (x < 0) | (x > 1.0 + ROUNDING), rule, hint)
-    if role == "mu":
+    if not may_be_zero:
         _refuse(name, x, x == 0, "must be greater than 0: an action of probability 0 cannot have been taken")
     with np.errstate(divide="ignore"):
         return np.log(x)

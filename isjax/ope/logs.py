@@ -42,15 +42,15 @@ def read_log(
     and `mu`, what the target policy and the one that acted gave to the logged action, by default the logarithms in
     columns `log_pi` and `log_mu`. Optional, and only together: `v`, a model's value of the row's state under the target
     policy, and `q`, that of the row's state and action. The state after an episode's last row counts as terminal, with
-    value 0. Optional too: `state` and `action`, whole numbers or names; where there is no `mu`, the policy that acted is
-    estimated from them. RLlib's names (`eps_id`, `t`, `rewards`, `action_logp`) are known. Other columns are ignored.
+    value 0. Optional too: `state` and `action`, whole numbers or names; where there is no `mu`, the policy that acted
+    is estimated from them. RLlib's names (`eps_id`, `t`, `rewards`, `action_logp`) are known. Other columns are ignored.
 
     Rows may come in any order. Without a column `step` they are the steps of their episode in the order of the log;
     without `episode` either, each row is an episode; without `episode` alone, a new one begins with each step 0.
 
     Args:
       path: a file whose name ends in .csv (with a header), .parquet, .npz (an array a column), .jsonl (an object a row
-        or a batch), or .vw, .cb, .cb_adf, .cb_eval or .dsjson (Vowpal Wabbit; rewards are negated costs); .gz may follow.
+        or a batch), or .vw, .cb, .cb_adf, .cb_eval or .dsjson (Vowpal Wabbit; rewards are costs, negated); .gz may follow.
       columns: names of columns by their roles, `{"mu": "propensity_score"}`.
       probabilities: whether `pi` and `mu` are probabilities, by default in columns `pi` and `mu`.
       densities: whether they belong to continuous actions: logarithms may then be positive.
@@ -319,7 +319,8 @@ def _balanced(columns: Columns, names: list[str], series: Any, is_valid: np.ndar
         episode = int(np.any(is_valid & (of_row != of_row[:1]), 0).argmax())
         raise ValueError(f"column logger must be the same in all rows of an episode, but the {episode + 1}. has two.")
     share = np.bincount(of_row[0], minlength=len(names)) / of_row.shape[1]
-    log_products = np.stack([np.cumsum(np.where(is_valid, series(columns[f"mu.{name}"]), 0.0), 0) for name in sorted(names)])
+    logarithms = [np.where(is_valid, series(columns[f"mu.{name}"]), 0.0) for name in sorted(names)]
+    log_products = np.stack([np.cumsum(x, 0) for x in logarithms])
     with np.errstate(divide="ignore"):
         mixed = log_products + np.log(share)[:, None, None]
     log_mixture = np.logaddexp.reduce(mixed, 0)

@@ -17,7 +17,17 @@ from isjax.ope.precision import in_float64
 
 LONGEST_LOOP = 2000
 """Loops of more steps are compiled."""
-_INLINED = ("jit", "pjit", "closed_call", "core_call", "remat2", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
+_INLINED = (
+    "jit",
+    "pjit",
+    "closed_call",
+    "core_call",
+    "remat2",
+    "remat",
+    "checkpoint",
+    "custom_jvp_call",
+    "custom_vjp_call",
+)
 
 
 class Step(NamedTuple):
@@ -340,8 +350,10 @@ _PRIMITIVES: dict[str, Callable[..., Any]] = {
             "expm1": np.expm1, "floor": np.floor, "ge": operator.ge, "gt": operator.gt, "is_finite": np.isfinite,
             "le": operator.le, "log": np.log, "log1p": np.log1p, "lt": operator.lt, "max": np.maximum,
             "min": np.minimum, "mul": operator.mul, "ne": operator.ne, "neg": operator.neg, "not": np.invert,
-            "or": np.bitwise_or, "pow": np.power, "regularized_incomplete_beta": _incomplete_beta, "shift_right_arithmetic": np.right_shift, "sqrt": np.sqrt,
-            "square": np.square, "stop_gradient": np.asarray, "sub": operator.sub, "tanh": np.tanh, "xor": np.bitwise_xor,
+            "or": np.bitwise_or, "pow": np.power, "regularized_incomplete_beta": _incomplete_beta,
+            "shift_right_arithmetic": np.right_shift, "sqrt": np.sqrt,
+            "square": np.square, "stop_gradient": np.asarray, "sub": operator.sub, "tanh": np.tanh,
+            "xor": np.bitwise_xor,
         }.items()
     },
     "argmax": lambda equation, x: np.argmax(x, equation.params["axes"][0]).astype(equation.params["index_dtype"]),

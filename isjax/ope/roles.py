@@ -120,7 +120,9 @@ def _named(names: list[str], role: str, name: str) -> dict[str, str]:
     return {f"{role}.{other[len(name) + 1 :]}": other for other in several}
 
 
-def _refuse_missing(names: list[str], role: str, candidates: tuple[str, ...], *, is_named: bool, optional: bool) -> None:
+def _refuse_missing(
+    names: list[str], role: str, candidates: tuple[str, ...], *, is_named: bool, optional: bool
+) -> None:
     """Raises `ValueError` for a column that has to be there, or that seems to be there by another name."""
     name = candidates[0]
     known = {usual for each in ROLES.values() for usual in each.names}

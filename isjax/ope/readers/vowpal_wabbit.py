@@ -64,7 +64,9 @@ def read_cb_eval(file: IO[bytes], choose: Choose) -> Columns:
         words = _label_part(line).split()
         if not words or not words[0].isdecimal() or int(words[0]) < 1:
             found = words[0] if words else line[:60]
-            raise ValueError(f"line {number} must begin with the policy's action, from 1, but it begins with {found!r}.")
+            raise ValueError(
+                f"line {number} must begin with the policy's action, from 1, but it begins with {found!r}."
+            )
         return _labeled(line, f"line {number}")._replace(chosen=int(words[0]))
 
     return _columns((event(n, line) for n, line in _lines(file) if line), choose)
