@@ -43,14 +43,14 @@ def read_log(
     columns `log_pi` and `log_mu`. Optional, and only together: `v`, a model's value of the row's state under the target
     policy, and `q`, that of the row's state and action. The state after an episode's last row counts as terminal, with
     value 0. Optional too: `state` and `action`, whole numbers or names; where there is no `mu`, the policy that acted
-    is estimated from them. RLlib's names (`eps_id`, `t`, `rewards`, `action_logp`) are known. Other columns are ignored.
+    is estimated from them. RLlib's names are known: `eps_id`, `t`, `rewards`, `action_logp`. Others are ignored.
 
     Rows may come in any order. Without a column `step` they are the steps of their episode in the order of the log;
     without `episode` either, each row is an episode; without `episode` alone, a new one begins with each step 0.
 
     Args:
       path: a file whose name ends in .csv (with a header), .parquet, .npz (an array a column), .jsonl (an object a row
-        or a batch), or .vw, .cb, .cb_adf, .cb_eval or .dsjson (Vowpal Wabbit; rewards are costs, negated); .gz may follow.
+        or a batch), or .vw, .cb, .cb_adf, .cb_eval or .dsjson (Vowpal Wabbit; costs negated); .gz may follow.
       columns: names of columns by their roles, `{"mu": "propensity_score"}`.
       probabilities: whether `pi` and `mu` are probabilities, by default in columns `pi` and `mu`.
       densities: whether they belong to continuous actions: logarithms may then be positive.

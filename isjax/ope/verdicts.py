@@ -121,7 +121,9 @@ def _thin(share: float, limit: float) -> str:
 
 
 def _who_carries(of: Judged, episodes: int) -> str:
-    """How few episodes carry nearly all of the weight, or to how few they amount."""
+    """How few episodes carry most of the weight, or to how few they amount."""
+    if of.largest_share > 0.5 and of.carriers > 10:
+        return f"1 of {episodes:,} episodes carries {100.0 * of.largest_share:.0f} % of the weight"
     if of.carriers <= episodes / 2:
         verb = "carries" if of.carriers == 1 else "carry"
         return f"{of.carriers:,} of {episodes:,} episodes {verb} {100.0 * of.carried:.0f} % of the weight"
