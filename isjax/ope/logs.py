@@ -232,8 +232,6 @@ def _places(columns: Columns, notes: list[str]) -> tuple[np.ndarray | None, np.n
     if "episode" not in columns:
         columns["episode"] = np.cumsum(columns["step"] == 0)
         notes.append("The log has no column episode: a new one begins with each step 0.")
-    elif "step" not in columns:
-        notes.append("The log has no column step: the rows of an episode count as its steps, in their order.")
     episode = columns["episode"]
     step = columns.get("step")
     later = episode[1:] == episode[:-1]
@@ -245,7 +243,9 @@ def _places(columns: Columns, notes: list[str]) -> tuple[np.ndarray | None, np.n
     is_first = np.append(True, episode[1:] != episode[:-1])
     column = np.cumsum(is_first) - 1
     row = np.arange(rows) - np.flatnonzero(is_first)[column]
-    if step is not None:
+    if step is None and row.any():
+        notes.append("The log has no column step: the rows of an episode count as its steps, in their order.")
+    elif step is not None:
         _check_steps(episode, step, row, np.arange(rows) if order is None else order)
     return order, row, column
 
@@ -313,7 +313,7 @@ def _balanced(columns: Columns, names: list[str], series: Any, is_valid: np.ndar
     for name in np.unique(logger):
         if name not in names:
             row = int((logger == name).argmax()) + 1
-            raise ValueError(f"column logger must be among {', '.join(names)}, but row {row} is {name!r}.")
+            raise ValueError(f"column logger must be among {', '.join(names)}, but row {row} is {str(name)!r}.")
     of_row = series(np.searchsorted(sorted(names), logger), np.int32)
     if np.any(is_valid & (of_row != of_row[:1])):
         episode = int(np.any(is_valid & (of_row != of_row[:1]), 0).argmax())

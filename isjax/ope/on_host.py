@@ -168,12 +168,12 @@ _KEPT: dict[int, tuple[Any, Callable[..., Any]]] = {}
 
 def _compiled(equation: Any, *values: Any) -> Any:
     """What JAX makes of one primitive."""
-    given = {x: value for x, value in zip(equation.invars, values, strict=True) if not isinstance(x, core.Literal)}
     if id(equation) not in _KEPT:
-        alone = core.ClosedJaxpr(core.Jaxpr((), list(given), equation.outvars, [equation]), ())
-        _KEPT[id(equation)] = equation, jax.jit(core.jaxpr_as_fun(alone))
-    found = jax.device_get(_KEPT[id(equation)][1](*given.values()))
-    return found if equation.primitive.multiple_results else found[0]
+        found = equation.primitive.get_bind_params(equation.params)
+        functions, options = found if isinstance(found, tuple) else ((), found)  # a tuple before JAX 0.10
+        run = jax.jit(lambda *values: equation.primitive.bind(*functions, *values, **options))
+        _KEPT[id(equation)] = equation, run
+    return jax.device_get(_KEPT[id(equation)][1](*values))
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

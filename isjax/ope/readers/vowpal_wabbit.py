@@ -64,9 +64,7 @@ def read_cb_eval(file: IO[bytes], choose: Choose) -> Columns:
         words = _label_part(line).split()
         if not words or not words[0].isdecimal() or int(words[0]) < 1:
             found = words[0] if words else line[:60]
-            raise ValueError(
-                f"line {number} must begin with the policy's action, from 1, but it begins with {found!r}."
-            )
+            raise ValueError(f"line {number} must begin with an action of the policy, from 1, but it is {found!r}.")
         return _labeled(line, f"line {number}")._replace(chosen=int(words[0]))
 
     return _columns((event(n, line) for n, line in _lines(file) if line), choose)
@@ -184,7 +182,7 @@ def _columns(events: Iterator[Event], choose: Choose) -> Columns:
         is_same = action == chosen
         columns |= {"pi": np.where(is_same, 1.0, 0.0), "log_pi": np.where(is_same, 0.0, -np.inf)}
     if len(rows) and np.all(actions):
-        columns["actions"] = actions
+        columns["num_actions"] = actions
     return {name: columns[name] for name in choose(list(columns))}
 
 
