@@ -47,7 +47,7 @@ MAY_IMPORT = {
 
 JAX_ALONE = {"jax", "numpy"}
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
-    "ope": JAX_ALONE | {"pandas", "pyarrow"},
+    "ope": JAX_ALONE | {"pyarrow", "scipy"},
     "compat": JAX_ALONE | {"rlax"},
     "environments": JAX_ALONE | {"gymnax"},
     "networks": JAX_ALONE | {"flax"},

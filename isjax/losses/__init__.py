@@ -32,8 +32,6 @@ from isjax.losses.sequence import (
     cispo_loss,
     dppo_loss,
     dro_loss,
-    gmpo_loss,
-    gspo_loss,
     masked_is_loss,
     topr_loss,
     truncated_is_loss,

@@ -13,11 +13,12 @@ from isjax.ope.intervals import (
     normal_interval,
     student_interval,
 )
-from isjax.ope.logs import read_log
+from isjax.ope.logs import Targets, pack, pack_targets, read_log, read_targets
 from isjax.ope.magic import magic
 from isjax.ope.marginalized import marginalized_doubly_robust, marginalized_is
 from isjax.ope.model_assisted import doubly_robust, weighted_doubly_robust
 from isjax.ope.per_decision import per_decision_is, weighted_per_decision_is, weighted_per_decision_is_ratio_form
+from isjax.ope.ranking import Ranked, Ranking, evaluate_targets
 from isjax.ope.shrinkage import shrunk_is, shrunk_weights, slope_choice, slope_is
 from isjax.ope.state_ratios import StateRatios, state_ratios
 from isjax.ope.stationary import stationary_is
@@ -40,8 +41,11 @@ __all__ = [
     "Judged",
     "LinearRatio",
     "PropensityCheck",
+    "Ranked",
+    "Ranking",
     "ReturnDistribution",
     "StateRatios",
+    "Targets",
     "bootstrap_interval",
     "check_propensities",
     "cvar_is",
@@ -50,6 +54,7 @@ __all__ = [
     "empirical_bernstein_interval",
     "estimate_behavior",
     "evaluate_log",
+    "evaluate_targets",
     "from_visits",
     "incremental_is",
     "linear_density_ratio",
@@ -60,10 +65,13 @@ __all__ = [
     "n_step_episodes",
     "normal_interval",
     "ordinary_is",
+    "pack",
+    "pack_targets",
     "per_decision_is",
     "per_horizon_weighted_is",
     "quantile_is",
     "read_log",
+    "read_targets",
     "register",
     "return_distribution",
     "shrunk_is",
