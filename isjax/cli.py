@@ -47,6 +47,7 @@ COMMANDS = {
     "evaluate": Command(
         "estimate the value of a policy from a log of another one's episodes", "isjax.commands.evaluate"
     ),
+    "envs": Command("list the environments that there are, by suite", "isjax.commands.envs"),
     "report": Command("write the page of a run or a sweep, or compare runs", "isjax.commands.report"),
     "runs": Command("list the runs and sweeps below a folder, and what each came to", "isjax.commands.runs"),
     "bench": Command("measure how fast it is here, and against other libraries", "isjax.commands.bench"),

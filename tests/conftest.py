@@ -34,6 +34,7 @@ SLOW = (
     "compat",
     "docs",
     "environments/test_gymnax.py",
+    "environments/test_suites.py",
     "learner/test_action_values.py",
     "learner/test_agent.py",
     "learner/test_algorithms.py",

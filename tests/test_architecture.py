@@ -39,17 +39,23 @@ MAY_IMPORT = {
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
     "report": GROUND | {"learner", "ops", "run", "stats"},
-    "commands": GROUND | {"learner", "ope", "report", "run"},
+    "commands": GROUND | {"environments", "learner", "ope", "report", "run"},
     "cli": {"commands", "isjax", "signals"},
     "__main__": {"cli", "signals"},
 }
 """For every part of the package the other parts that it may import, wherever in its files."""
 
 JAX_ALONE = {"jax", "numpy"}
+SUITES = {
+    **{name: {f"environments/{name}.py"} for name in ("craftax", "brax", "jumanji", "navix", "pgx", "xminigrid")},
+    "gymnax": {"environments/gymnax.py", "environments/seaquest.py"},
+    "mujoco_playground": {"environments/playground.py"},
+}
+"""Packages of environments, and the files that may import them: no suite needs another one's."""
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
     "ope": JAX_ALONE | {"pyarrow", "scipy"},
     "compat": JAX_ALONE | {"rlax"},
-    "environments": JAX_ALONE | {"gymnax"},
+    "environments": JAX_ALONE | {"PIL", *SUITES},
     "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},
     "run": JAX_ALONE | {"matplotlib", "orbax", "pyarrow", "rich", "tensorboardX", "wandb"},
@@ -145,8 +151,8 @@ def test_only_the_parts_meant_to_import_other_packages_do(path):
     outside = {name.partition(".")[0] for name in imported(path)} - {"isjax"} - sys.stdlib_module_names
     unexpected = outside - FROM_OUTSIDE[part_of(path)]
     assert not unexpected, f"isjax.{part_of(path)} must not import {sorted(unexpected)}"
-    suite_files = [Path("environments/gymnax.py"), Path("environments/seaquest.py")]
-    assert "gymnax" not in outside or path.relative_to(PACKAGE) in suite_files
+    for suite in outside & set(SUITES):
+        assert str(path.relative_to(PACKAGE)) in SUITES[suite]
 
 
 def test_operators_and_losses_load_jax_alone_say_nothing_and_change_nothing():

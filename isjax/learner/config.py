@@ -27,6 +27,8 @@ _COUNTS = (
     "evaluation_episodes",
     "target_period",
     "n_step",
+    "frame_stack",
+    "reset_interval",
 )
 _FRACTIONS = (
     *("discount", "lambda_", "learning_rate_end"),
@@ -62,7 +64,9 @@ class Config:
     env: str = "CartPole-v1"
     """An id of gymnax, SUITE/ID, or MODULE:NAME of a registered environment."""
     env_params: tuple[str, ...] = ()
-    """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
+    """Parameters of the environment that are not its defaults, NAME=VALUE each."""
+    frame_stack: int = 1
+    """Observations that the network sees at once, the latest ones of an episode, joined along their last axis."""
     algorithm: str = "impala"
     """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo;
     of action values: q-learning, sarsa, expected-sarsa, dqn, pqn, retrace, tree-backup, q-sigma; or MODULE:NAME of a
@@ -144,6 +148,12 @@ class Config:
     resets_per_unroll: int = 0
     """Reset states drawn for each environment and unroll, one for each episode that ends in turn, then
     again from the first; 0 draws one for every step, enough for any episodes."""
+    reset_pool: int = 0
+    """Reset states that a learner keeps from update to update, for the next episode of any of its environments; for
+    environments that are slow to reset. 0 keeps none (see resets_per_unroll)."""
+    reset_interval: int = 128
+    """Of a pool: steps for which one reset state is drawn anew, in the place of one that an episode started from. The
+    metric resets/reused counts the episodes that started where another one had."""
     evaluation_episodes: int = 16
     """Episodes of each evaluation."""
     evaluation_policy: Literal["mode", "sample"] = "mode"
@@ -154,7 +164,7 @@ class Config:
             object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
         for name in _COUNTS:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("actor_lag", "resets_per_unroll", "burn_in"):
+        for name in ("actor_lag", "resets_per_unroll", "reset_pool", "burn_in"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
         _require(0 <= self.replay_fraction <= 1, "replay_fraction", self.replay_fraction, "in [0, 1]")
@@ -183,7 +193,7 @@ class Config:
 
     def _check_sizes(self) -> None:
         """Raises `ValueError` for numbers that no device can count to, or that would come to nothing."""
-        counts = (*_COUNTS[1:], "actor_lag", "resets_per_unroll")
+        counts = (*_COUNTS[1:], "actor_lag", "resets_per_unroll", "reset_pool")
         for name in counts:
             _require(getattr(self, name) < _LIMIT, name, getattr(self, name), "less than 2^31")
         for width, following in pairwise((1, *self.torso, 1)):
@@ -214,6 +224,11 @@ class Config:
     def updates(self) -> int:
         """Updates of a whole run; the learning rate is annealed over these."""
         return -(-self.steps // self.steps_per_update)
+
+    @property
+    def resets_per_update(self) -> int:
+        """Reset states of a pool that each update draws anew, at least one."""
+        return min(self.reset_pool, -(-self.steps_per_update // self.reset_interval))
 
     @property
     def replayed_envs(self) -> int:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from isjax.environments import make
 from isjax.environments.adapter import Adapter, adapt, as_environment
 from isjax.environments.distributions import Categorical, Gaussian
+from isjax.environments.stacking import stack_frames
 from isjax.errors import FieldError
 from isjax.learner.agent import Agent
 from isjax.learner.algorithms import Algorithm, algorithms
@@ -20,6 +21,7 @@ from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
 from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
+from isjax.learner.resets import ResetPool
 from isjax.learner.state import LearnerState
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
@@ -101,7 +103,8 @@ def make_agent(
         algorithm = algorithms.get(config.algorithm)(config)
     if environment is None:
         environment = make(config.env, config.env_params)
-    adapter = adapt(as_environment(environment, environment_params), box_actions=config.box_actions)
+    environment = stack_frames(as_environment(environment, environment_params), config.frame_stack)
+    adapter = adapt(environment, box_actions=config.box_actions)
     if algorithm.has_action_values and not isinstance(adapter.actions, Categorical):
         rule = "one without action values where actions are a Box, which has no largest one"
         raise FieldError("algorithm", rule, config.algorithm)
@@ -146,7 +149,11 @@ class _Program(NamedTuple):
         settings = (Hyper() if hyper is None else hyper).as_arrays()
         unrolled = unrolled_threefry(key)
         resets_key = stream(unrolled, Domain.FIRST_RESETS)
-        actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        adapter = self.agent.adapter
+        actors = reset_actors(adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        if config.reset_pool and not adapter.resets_itself:
+            pool_key = stream(unrolled, Domain.FIRST_POOL)
+            actors = actors._replace(pool=ResetPool.draw(adapter, config.reset_pool, pool_key))
         params = self.agent.init(stream(unrolled, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
@@ -259,6 +266,11 @@ class _Program(NamedTuple):
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
         check_own(metrics)
+        if after.actors.pool is not None:
+            metrics = metrics | {
+                "resets/pool": jnp.int32(after.actors.pool.size),
+                "resets/reused": after.actors.pool.reused,
+            }
         metrics = metrics | {
             "ratio/lag": jnp.minimum(before.update, self.config.actor_lag).astype(jnp.float32),
             "episodes": finished.episodes,
@@ -303,7 +315,7 @@ def _learned(state: LearnerState) -> Tree:
     Nor is the optimizer's looked at: its moments are means of gradients and of their squares, which are finite as
     long as the gradient's norm is. They are twice as large as the parameters.
     """
-    actors = state.actors._replace(state=None)
+    actors = state.actors._replace(state=None, pool=None)
     return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors, optimizer=None)
 
 

@@ -32,6 +32,8 @@ _TABLE: tuple[Metric, ...] = (
     Metric("died_at", "last", "Update at which the learner died", "update"),
     Metric("episodes", "sum", "Episodes that ended", "episodes"),
     Metric("episode_return", "per_episode", "Return of the episodes that ended", "return"),
+    Metric("resets/pool", "last", "Reset states in the pool", "states"),
+    Metric("resets/reused", "sum", "Episodes that started where another one had", "episodes"),
     Metric("ratio/ess_fraction", "mean", "Effective sample size: 1 is on-policy", "share of rows"),
     Metric("ratio/min", "min", "Smallest ratio", "ratio"),
     Metric("ratio/mean", "mean", "Mean of the ratios", "ratio"),

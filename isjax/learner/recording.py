@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._checks import check_fraction
-from isjax.environments.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.environments.distributions import ActionDistribution, Gaussian
 from isjax.learner.agent import Agent
 from isjax.learner.evaluation import play
 from isjax.learner.randomness import Domain, stream
@@ -105,19 +105,17 @@ def record(
 
 def _uniform_action(actions: ActionDistribution, flat: jax.Array, key: Key) -> jax.Array:
     """As the distribution samples it: an index, or a point before squashing."""
-    if isinstance(actions, Categorical):
+    if not isinstance(actions, Gaussian):
         return actions.sample(flat, actions.noise(key, flat.shape[:-1]))
-    assert isinstance(actions, Gaussian)
     nearly = 1.0 - 1e-6
     return jnp.arctanh(jax.random.uniform(key, (*flat.shape[:-1], actions.dim), minval=-nearly, maxval=nearly))
 
 
 def _uniform_log_prob(actions: ActionDistribution, flat: jax.Array) -> jax.Array:
     """Of any action that is legal."""
-    if isinstance(actions, Categorical):
-        return jnp.max(jax.nn.log_softmax(flat), axis=-1)
-    assert isinstance(actions, Gaussian)
-    return actions.uniform_log_prob()
+    if isinstance(actions, Gaussian):
+        return actions.uniform_log_prob()
+    return actions.log_prob(flat, actions.mode(flat))
 
 
 def _flat_logits(agent: Agent, observation: Tree, policy: jax.Array) -> jax.Array:
