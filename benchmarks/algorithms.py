@@ -1,8 +1,8 @@
 """What each algorithm reaches with its defaults: 16 learners on CartPole-v1, and a memory where one is needed.
 
 `python -m benchmarks.algorithms` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
-the table in README.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME` renews the
-records whose command names that.
+the table in docs/evidence/measured.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME`
+renews the records whose command names that.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from benchmarks.defaults import run
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import publish, read
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from isjax.learner.algorithms import algorithms
 
 RESULTS = FOLDER / "algorithms.json"
@@ -36,7 +36,7 @@ def largest_kl(folder: Path) -> float | None:
 
 
 def table(records: list[dict]) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     lines = []
     for record in records:
         final, kl = record["final_return"], record["largest_kl"]
@@ -67,7 +67,7 @@ def main() -> None:
             records.append(record)
             print(f"{command}: IQM {record['final_return']['iqm']:.2f}, KL {record['largest_kl']}", flush=True)
     if not arguments.quick:
-        publish(RESULTS, records, {README: table(records)})
+        publish(RESULTS, records, {MEASURED: table(records)})
 
 
 if __name__ == "__main__":

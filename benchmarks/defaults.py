@@ -1,7 +1,7 @@
 """What the defaults reach: `isjax train` on one environment of each kind, as a user would call it.
 
 `python -m benchmarks.defaults` takes about ten minutes on two cores, writes `results/defaults.json` and renews
-the table in README.md; `--quick` trains for a hundredth of the steps and writes nowhere.
+the table in docs/evidence/measured.md; `--quick` trains for a hundredth of the steps and writes nowhere.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import commit, publish
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 
 RESULTS = FOLDER / "defaults.json"
 
@@ -53,7 +53,7 @@ def run(flags: str, folder: Path, *, quick: bool) -> dict:
 
 
 def table(records: list[dict]) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     header = "command, steps a learner, IQM return, 95 % interval, worst learner, alive, steps/s of all learners"
     lines = []
     for record in records:
@@ -86,7 +86,7 @@ def main() -> None:
             records.append(record)
             print(f"{record['command']}: IQM {record['final_return']['iqm']:.2f}", flush=True)
     if not quick:
-        publish(RESULTS, records, {README: table(records)})
+        publish(RESULTS, records, {MEASURED: table(records)})
 
 
 if __name__ == "__main__":

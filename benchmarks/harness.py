@@ -132,7 +132,8 @@ def commit() -> str:
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
         changed = subprocess.run(
-            [*git, "diff", "--quiet", "HEAD", "--", ":!benchmarks/results", ":!README.md"], check=False
+            [*git, "diff", "--quiet", "HEAD", "--", ":!benchmarks/results", ":!README.md", ":!docs/evidence"],
+            check=False,
         ).returncode
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -1,8 +1,8 @@
 """V-trace, Retrace, GAE and their one recurrence on `[T, B]`: against rlax under `vmap`, and scan against associative.
 
 `python -m benchmarks.ops` takes about four minutes on two cores, writes `results/ops.json` and renews its tables in
-README.md and in benchmarks/README.md; `--quick` measures two small shapes, checks that rivals agree, and writes
-nowhere. What is compared is the form that is the default on this device, the scan on a CPU.
+docs/evidence/measured.md and in benchmarks/README.md; `--quick` measures two small shapes, checks that rivals agree,
+and writes nowhere. What is compared is the form that is the default on this device, the scan on a CPU.
 All get the same arrays, whole on the device: log-ratios, as an agent has them, of which rlax's V-trace takes `exp`
 within its program; `rlax_given_ratios` gets them ready-made. A call is one of a compiled program from Python, its
 result waited for; `dispatch` is a program that adds two rows, what a call costs that computes nothing. Rivals take
@@ -34,7 +34,7 @@ from benchmarks.harness import (
     work,
 )
 from benchmarks.harness import RESULTS as FOLDER
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from isjax import ops
 
 RESULTS = FOLDER / "ops.json"
@@ -179,7 +179,7 @@ def microseconds(found: dict) -> dict[str, str]:
 
 
 def table(result: dict) -> str:
-    """V-trace as the README shows it."""
+    """V-trace as the page shows it."""
     cpu = result["device"].startswith("cpu")
     own, other = ("scan", "associative") if cpu else ("associative", "scan")
     header = f"T × B, V-trace here, rlax under `vmap`, times faster, {other} form, an empty call"
@@ -236,7 +236,7 @@ def main() -> None:
     }
     print(json.dumps({"summary": result["summary"], "crossover": result["crossover"]}, indent=1))
     if not quick:
-        publish(RESULTS, result, {README: table(result), GUIDE: guide_table(result)})
+        publish(RESULTS, result, {MEASURED: table(result), GUIDE: guide_table(result)})
 
 
 if __name__ == "__main__":

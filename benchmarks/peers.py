@@ -1,13 +1,14 @@
 """Steps per second here and in other libraries: with equal settings, and defaults against defaults.
 
 `python -m benchmarks.peers` takes about fifteen minutes on two cores, more when it installs the peers, writes
-`results/peers.json` and renews its table in README.md; `--only WORD` renews the rows that contain it, `--quick` tries
-one out and writes nowhere. Peers are installed, pinned, into environments of their own below `--environments`: Rejax,
-Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`, a copy of its ppo.py.
-Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners of peers that are
-written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal stands in the
-record: environments, rows and passes of an update, step size, discounts, costs and network. What is not:
-Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag behind.
+`results/peers.json` and renews its table in docs/evidence/measured.md; `--only WORD` renews the rows that contain it,
+`--quick` tries one out and writes nowhere. Peers are installed, pinned, into environments of their own below
+`--environments`: Rejax, Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`,
+a copy of its ppo.py. Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners
+of peers that are written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal
+stands in the record: environments, rows and passes of an update, step size, discounts, costs and network. What is
+not: Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag
+behind.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import on_accelerator, place, provenance, publish, read, spread
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from benchmarks.time_to_return import PUBLISHED, TASKS
 from benchmarks.workers import ENVIRONMENTS, Worker
 from isjax.learner import Config, Hyper, make_learner
@@ -213,7 +214,7 @@ def shown(config: Config, hyper: Hyper) -> dict[str, Any]:
 
 
 def table(result: dict) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     columns, lines = ("peer", "settings", "environment", "learners"), []
     for record in result["records"]:
         if "failed" in record:
@@ -253,7 +254,7 @@ def main() -> None:
         if not given.quick:  # row by row: one that is interrupted costs no other
             found = [records[name] for name in known if name in records]
             result = provenance(jax.devices()) | {"turns": TURNS, "cores": os.cpu_count(), "records": found}
-            publish(RESULTS, result, {README: table(result)})
+            publish(RESULTS, result, {MEASURED: table(result)})
 
 
 if __name__ == "__main__":

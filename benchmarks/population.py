@@ -1,7 +1,7 @@
 """How training scales with the number of learners: compile seconds, steps per second, memory, with defaults.
 
 `python -m benchmarks.population` takes about four minutes on two cores and writes `results/population.json` and
-its table in README.md. On an accelerator Breakout is measured too, and larger numbers of learners.
+its table in docs/evidence/measured.md. On an accelerator Breakout is measured too, and larger numbers of learners.
 Sizes take turns, so that a noisy machine is noisy for all of them; figures are medians with the 10 to 90 % range.
 """
 
@@ -33,7 +33,7 @@ from benchmarks.harness import (
     spread,
     work,
 )
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
 from isjax.population import make_population
@@ -83,7 +83,7 @@ def steps_an_update(case: Case) -> int:
 
 
 def table(result: dict) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     header = "environment, learners, devices, steps/s of all learners, 10 to 90 %, compiling, temporary memory"
     lines = [
         [
@@ -140,7 +140,7 @@ def main() -> None:
         records.append(record)
     if not given.quick:
         result = provenance() | {"ceilings": ceiling, "records": records}
-        publish(RESULTS, result, {README: table(result)})
+        publish(RESULTS, result, {MEASURED: table(result)})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import provenance, publish, ratio, spread
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from benchmarks.workers import ENVIRONMENTS, Worker, pins
 from isjax.learner import Config, Hyper, make_learner
 from isjax.population import make_population
@@ -89,7 +89,7 @@ def learned(returns: np.ndarray) -> dict:
 
 
 def table(result: dict) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     lines = []
     for record in result["records"]:
         ours, theirs, ratio = (record[f"{name}"] for name in ("isjax_steps_per_s", "rejax_steps_per_s", "times_faster"))
@@ -144,7 +144,7 @@ def main() -> None:
     rejax.close()
     result = {"settings": settings(), "turns": turns, "pinned": pins("rejax"), "records": records} | provenance()
     if not given.quick:
-        publish(RESULTS, result, {README: table(result)})
+        publish(RESULTS, result, {MEASURED: table(result)})
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Seconds until an environment is learned: isjax's defaults against Rejax's PPO at the best settings known for it.
 
 `python -m benchmarks.time_to_return` takes about half an hour on two cores, most of it on Breakout, writes
-`results/time_to_return.json` and renews its table in README.md; `--env` renews one environment, `--quick` tries it out
-and writes nowhere.
+`results/time_to_return.json` and renews its table in docs/evidence/measured.md; `--env` renews one environment,
+`--quick` tries it out and writes nowhere.
 Learned: the interquartile mean over 16 learners of their mean return reaches the goal and stays there for three
 evaluations; what counts is the first of them. Between evaluations both train for about as many steps; only that is on
 the clock. Who has trained for less time goes on; who has trained four times as long as the other needed is not waited
@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.harness import RESULTS as FOLDER
 from benchmarks.harness import place, provenance, publish, ratio, read, spread
-from benchmarks.readme import README, rows
+from benchmarks.readme import MEASURED, rows
 from benchmarks.workers import ENVIRONMENTS, Worker, pins
 from isjax.learner import make_learner
 from isjax.learner.defaults import defaults
@@ -220,7 +220,7 @@ def with_range(found: dict[str, float]) -> str:
 
 
 def table(result: dict) -> str:
-    """The records as the README shows them."""
+    """The records as the page shows them."""
     header = "environment, IQM return, library, seconds, with compilation, steps a learner, times faster"
     lines = []
     for record in result["records"]:
@@ -254,7 +254,7 @@ def main() -> None:
     result = provenance() | {"pinned": pins("rejax"), "episodes": EPISODES, "records": records}
     print(json.dumps([{k: v for k, v in r.items() if k != "runs"} for r in records]))
     if not given.quick:
-        publish(RESULTS, result, {README: table(result)})
+        publish(RESULTS, result, {MEASURED: table(result)})
 
 
 if __name__ == "__main__":

@@ -16,19 +16,6 @@ def describe(**arrays: Any) -> str:
     return ", ".join(f"{name} {list(jnp.shape(x))}" for name, x in arrays.items())
 
 
-def in_one_line(text: str, *, most: int = 300) -> str:
-    """The text on one line: its beginning and its end if it is longer than `most`, and control codes spelled out.
-
-    >>> in_one_line("a path that is long and what is wrong with it", most=24)
-    'a path tha … ong with it'
-    """
-    text = "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in " ".join(text.split()))
-    if len(text) <= most:
-        return text
-    begin = (most - 3) // 2
-    return f"{text[:begin].rstrip()} … {text[len(text) - (most - 3 - begin) :].lstrip()}"
-
-
 def check_arrays(**arrays: Any) -> None:
     """Raises `TypeError` for what is neither an array nor a number."""
     for name, x in arrays.items():

@@ -15,6 +15,18 @@ import traceback
 from typing import Any, NamedTuple, NoReturn
 
 from isjax import __version__
+from isjax.commands.output import (
+    BAD_ARGUMENTS,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    BadArguments,
+    complain,
+    drop_output,
+    first_line,
+    output_fails,
+    tell,
+)
 from isjax.signals import on_stop
 
 
@@ -35,7 +47,9 @@ COMMANDS = {
     "evaluate": Command(
         "estimate the value of a policy from a log of another one's episodes", "isjax.commands.evaluate"
     ),
+    "envs": Command("list the environments that there are, by suite", "isjax.commands.envs"),
     "report": Command("write the page of a run or a sweep, or compare runs", "isjax.commands.report"),
+    "runs": Command("list the runs and sweeps below a folder, and what each came to", "isjax.commands.runs"),
     "bench": Command("measure how fast it is here, and against other libraries", "isjax.commands.bench"),
 }
 GROUP = "isjax.commands"
@@ -57,9 +71,6 @@ A first run: isjax train --env CartPole-v1 --learners 64
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    from isjax.commands.flags import BadArguments
-    from isjax.commands.output import DONE, FAILED, INTERRUPTED, complain, drop_output, first_line, output_fails, tell
-
     argv = sys.argv[1:] if argv is None else argv
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -95,8 +106,6 @@ def known_commands() -> dict[str, Command]:
 
 def _command(argv: list[str]) -> int:
     """Runs the command that the arguments begin with."""
-    from isjax.commands.output import BAD_ARGUMENTS, DONE, complain
-
     if argv and argv[0] in COMMANDS:
         commands = COMMANDS
     else:
@@ -120,9 +129,8 @@ def _command(argv: list[str]) -> int:
 
 def _leave(code: int) -> int:
     """JAX would have a process that ends early wait for the others, for minutes."""
-    import jax
-
-    if code and jax.distributed.is_initialized():
+    jax = sys.modules.get("jax")
+    if code and jax and jax.distributed.is_initialized():
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

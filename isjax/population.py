@@ -123,7 +123,9 @@ def _placed(state: LearnerState, mesh: Mesh) -> LearnerState:
     if mesh.shape[ENV] == 1:
         return state
     sharding = NamedSharding(jax.sharding.get_abstract_mesh(), PartitionSpec(None, ENV))
-    return dataclasses.replace(state, actors=jax.lax.with_sharding_constraint(state.actors, sharding))
+    apart = state.actors._replace(pool=None)  # of which every device needs all
+    apart = jax.lax.with_sharding_constraint(apart, sharding)
+    return dataclasses.replace(state, actors=apart._replace(pool=state.actors.pool))
 
 
 def _spread(function: Callable[..., Any], batch: int, *, mesh: Mesh) -> Callable[..., Any]:

@@ -107,6 +107,8 @@ class LoggedEpisodes(NamedTuple):
     """A model's value of the state a step starts from, under the target policy."""
     q_tm1: Series | None = None
     """The same of that state and the action taken."""
+    state_tm1: jax.Array | None = None
+    """`[T, N]` int32, at least 0: the state a step starts from, where states are integers."""
 
 
 class Network(Protocol):

@@ -43,6 +43,8 @@ SLOW = (
     "environments/test_contract.py",
     "environments/test_gymnax.py",
     "environments/test_seaquest.py",
+    "environments/test_suites.py",
+    "learner/test_action_values.py",
     "learner/test_agent.py",
     "learner/test_algorithms.py",
     "learner/test_evaluation.py",
@@ -75,6 +77,9 @@ SLOW = (
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (
+    "learner/test_action_values.py::test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved",
+    "compat/test_rlax_names.py::test_a_function_that_is_put_in_place_wrongly",
+    "compat/test_rlax_names.py::test_all_of_rlaxs_own_tests_pass",
     "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",

@@ -14,7 +14,10 @@ import numpy as np
 from isjax.learner import Hyper, make_learner
 from isjax.learner.defaults import defaults
 
-ALGORITHMS = ("impala", "a2c", "reinforce", "pg-is", "p3o", "ppo", "ppo-kl", "ppo-decoupled", "awr", "trpo")
+ALGORITHMS = (
+    *("impala", "a2c", "reinforce", "pg-is", "p3o", "ppo", "ppo-kl", "ppo-decoupled", "awr", "trpo"),
+    *("q-learning", "sarsa", "expected-sarsa", "dqn", "pqn", "retrace", "tree-backup", "q-sigma"),
+)
 ENVIRONMENTS = ("CartPole-v1", "Pendulum-v1")
 MEMORIES = ("none", "gru")
 OFF_POLICY = (dict(), dict(actor_lag=2), dict(actor_lag=1, replay_fraction=0.5, replay_size=3))

@@ -32,23 +32,30 @@ MAY_IMPORT = {
     "ops": GROUND,
     "losses": GROUND | {"ops"},
     "ope": GROUND | {"ops", "stats"},
-    "compat": GROUND | {"ops"},
+    "compat": GROUND | {"losses", "ops"},
     "environments": GROUND | {"registry"},
     "networks": GROUND | {"registry"},
     "learner": GROUND | {"environments", "losses", "networks", "ops", "registry"},
     "population": GROUND | {"learner", "ops", "stats"},
     "run": GROUND | {"isjax", "signals", "learner", "population", "stats"},
     "report": GROUND | {"learner", "ops", "run", "stats"},
-    "commands": GROUND | {"learner", "ope", "report", "run"},
+    "commands": GROUND | {"environments", "learner", "ope", "report", "run"},
     "cli": {"commands", "isjax", "signals"},
     "__main__": {"cli", "signals"},
 }
 """For every part of the package the other parts that it may import, wherever in its files."""
 
 JAX_ALONE = {"jax", "numpy"}
+SUITES = {
+    **{name: {f"environments/{name}.py"} for name in ("craftax", "brax", "jumanji", "navix", "pgx", "xminigrid")},
+    "gymnax": {"environments/gymnax.py", "environments/seaquest.py"},
+    "mujoco_playground": {"environments/playground.py"},
+}
+"""Packages of environments, and the files that may import them: no suite needs another one's."""
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
-    "ope": JAX_ALONE | {"pandas", "pyarrow"},
-    "environments": JAX_ALONE | {"gymnax"},
+    "ope": JAX_ALONE | {"pyarrow", "scipy"},
+    "compat": JAX_ALONE | {"rlax"},
+    "environments": JAX_ALONE | {"PIL", *SUITES},
     "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},
     "run": JAX_ALONE | {"matplotlib", "orbax", "pyarrow", "rich", "tensorboardX", "wandb"},
@@ -144,8 +151,8 @@ def test_only_the_parts_meant_to_import_other_packages_do(path):
     outside = {name.partition(".")[0] for name in imported(path)} - {"isjax"} - sys.stdlib_module_names
     unexpected = outside - FROM_OUTSIDE[part_of(path)]
     assert not unexpected, f"isjax.{part_of(path)} must not import {sorted(unexpected)}"
-    suite_files = [Path("environments/gymnax.py"), Path("environments/seaquest.py")]
-    assert "gymnax" not in outside or path.relative_to(PACKAGE) in suite_files
+    for suite in outside & set(SUITES):
+        assert str(path.relative_to(PACKAGE)) in SUITES[suite]
 
 
 def test_operators_and_losses_load_jax_alone_say_nothing_and_change_nothing():
@@ -153,7 +160,7 @@ def test_operators_and_losses_load_jax_alone_say_nothing_and_change_nothing():
 import os, sys
 import jax, jax.numpy
 environment, config = dict(os.environ), dict(jax.config.values)
-import isjax.losses, isjax.ops, isjax.compat.rlax
+import isjax.losses, isjax.ops, isjax.compat.rlax, isjax.compat.sequences
 heavy = {"chex", "distrax", "flax", "gymnax", "optax", "orbax", "pandas", "rlax"} & set(sys.modules)
 assert not heavy, heavy
 assert dict(os.environ) == environment
@@ -222,11 +229,12 @@ def test_public_names_are_sorted_and_exist(path):
     assert [name for name in names if not hasattr(module, name)] == []
 
 
-@pytest.mark.parametrize("module", ["isjax.ops", "isjax.losses", "isjax.compat.rlax"])
+@pytest.mark.parametrize("module", ["isjax.ops", "isjax.losses", "isjax.compat.rlax", "isjax.compat.sequences"])
 def test_every_public_name_has_a_docstring_of_its_own(module):
     module = load(module)
     assert module.__all__
-    for name in module.__all__:
+    # What compat.rlax hands on, once it is asked for, is rlax's own.
+    for name in set(module.__all__) & set(vars(module)):
         # A NamedTuple or dataclass without one gets its signature for a docstring.
         text = inspect.getdoc(getattr(module, name)) or ""
         assert text, f"{name} has no docstring"

@@ -19,7 +19,7 @@ from isjax.commands.evaluate import EvaluateFlags
 from isjax.commands.flags import parse
 from isjax.ope.estimator import ESTIMATORS
 from isjax.ope.evaluation import Judged, chosen_estimators, evaluate_log, judge
-from isjax.ope.resampling import resampled_values
+from isjax.ope.resampling import Draws, resampled_values
 from isjax.types import LoggedEpisodes
 from tests.faults import logs as malformed_logs
 
@@ -147,7 +147,7 @@ def test_resampled_values_are_the_estimates_of_the_same_resamples(log):
         stack = lambda *x: jnp.stack(x)  # noqa: E731
         return jax.tree.map(stack, *(of for name, of in by_name(*arrays, **model).items() if name in direct))
 
-    drawn = resampled_values(jax.random.key(3), log, 0.9, direct, resamplings(direct), resamples=20)
+    drawn = resampled_values(Draws(jax.random.key(3), log.r_t.shape, 20), log, 0.9, direct, resamplings(direct))
     options = {"level": 0.9, "resamples": 20, "method": "percentile", "v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
     arrays = (log.log_rho_tm1, log.r_t, 0.9, log.is_valid_t)
     expected = ope.bootstrap_interval(jax.random.key(3), together, *arrays, **options)
@@ -158,7 +158,8 @@ def test_resampled_values_are_the_estimates_of_the_same_resamples(log):
 def test_resampled_values_are_finite_where_weights_are_not(log):
     wild = log._replace(log_rho_tm1=jax.random.normal(jax.random.key(0), log.r_t.shape) * 300.0)
     estimates = {name: estimate for name, estimate in directly(wild).items() if name != "magic"}
-    drawn = resampled_values(jax.random.key(0), wild, 0.9, estimates, resamplings(estimates), resamples=50)
+    draws = Draws(jax.random.key(0), wild.r_t.shape, 50)
+    drawn = resampled_values(draws, wild, 0.9, estimates, resamplings(estimates))
     for name, values in drawn.items():
         assert name == "doubly_robust" or np.isfinite(values).all(), name
 

@@ -4,7 +4,7 @@ import dataclasses
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -13,17 +13,20 @@ from rich.console import Console
 from rich.measure import measure_renderables
 from rich.table import Table
 
-from isjax._checks import in_one_line
 from isjax.commands.running import run_checked
-from isjax.errors import MUST, FieldError
+from isjax.errors import MUST, FieldError, in_one_line
 from isjax.run.files import replacing, write_json
 from isjax.run.format import interval, number
 from isjax.run.store import versions
 
 if TYPE_CHECKING:
     from isjax.ope.evaluation import Evaluation
+    from isjax.ope.ranking import Ranking
+    from isjax.ope.verdicts import Judged
 
 _On = tyro.conf.FlagCreatePairsOff[bool]
+_Several = tyro.conf.UseAppendAction[list[str]]
+FORMATS = ("auto", "csv", "parquet", "npz", "jsonl", "vw", "cb", "cb_adf", "cb_eval", "dsjson")
 FIGURES = (".png", ".svg")
 MODEL_NOTE = "With columns q and v, the state after an episode's last row counts as terminal, with value 0."
 
@@ -38,17 +41,31 @@ class EvaluateFlags:
     """
 
     log: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG")]
-    """A .parquet, .csv or .npz file, a row a step: episode, step (from 0), reward, and log_pi and log_mu, the
-    log-probabilities of the action under the policy to evaluate and under the one that acted. Optional, together:
-    q and v, a model's values of the state and action, and of the state, under the policy to evaluate."""
+    """A .csv, .parquet, .npz, .jsonl file (.gz may follow), a row a step: reward, and log_pi and log_mu, the
+    log-probabilities of the action under the policy to evaluate and under the one that acted. Optional: episode and
+    step (from 0), without which each row is an episode; together, q and v, a model's values of the state and action,
+    and of the state, under the policy to evaluate; state and action, from which the policy that acted is estimated
+    where there is no log_mu. Several policies to evaluate are log_pi.NAME. Or Vowpal Wabbit's .vw or .dsjson."""
     discount: float
     """γ, in [0, 1]."""
     estimators: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(default: all that apply)")] = ()
     """Estimators, by the names of their functions in isjax.ope."""
+    column: Annotated[_Several, tyro.conf.arg(metavar="ROLE=NAME", help_behavior_hint="(repeatable)")] = (
+        dataclasses.field(default_factory=list)
+    )
+    """What a column is called: mu=propensity_score. Roles: episode, step, reward, pi, mu, q, v, state, action."""
+    probabilities: Annotated[_On, tyro.conf.arg(help_behavior_hint="")] = False
+    """pi and mu are probabilities, not logarithms; the usual columns are then called pi and mu."""
+    target: Annotated[str, tyro.conf.arg(metavar="TARGET", help_behavior_hint="")] = ""
+    """The policy to evaluate where no column tells of it: uniform, or the one action that it always takes."""
+    format: Literal[tuple(FORMATS)] = "auto"  # type: ignore[valid-type]
+    """What the file is, where its name does not tell."""
     json: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
     """Where to write every number."""
     figure: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
     """Where to draw the weights: a .png or .svg file."""
+    page: Annotated[str, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = ""
+    """Where to write a page with everything: an .html file."""
     level: float = 0.95
     """The coverage that intervals aim at."""
     resamples: int = 1000
@@ -71,80 +88,191 @@ def evaluate(flags: EvaluateFlags) -> None:
       ValueError: the log or an argument is not what it has to be; nothing was written.
     """
     from isjax.learner.randomness import Domain, stream
-    from isjax.ope.evaluation import evaluate_log
-    from isjax.ope.logs import read_log
+    from isjax.ope.logs import read_targets
     from isjax.ope.precision import in_float64
+    from isjax.ope.ranking import evaluate_targets
 
+    _check_flags(flags)
+    with in_float64():
+        targets = read_targets(
+            flags.log,
+            columns=_columns(flags.column),
+            probabilities=flags.probabilities,
+            densities=flags.densities,
+            target=flags.target,
+            format="" if flags.format == "auto" else flags.format,
+        )
+    options = {"estimators": flags.estimators, "level": flags.level, "resamples": flags.resamples}
+    key = stream(jax.random.key(flags.seed), Domain.LOG_BOOTSTRAP)
+    ranking = evaluate_targets(targets.episodes, flags.discount, key=key, **options)
+    has_model = next(iter(targets.episodes.values())).q_tm1 is not None
+    first = ranking.evaluations[ranking.ranked[0].target]
+    picture = figure(first, Path(flags.figure).suffix.lower()[1:]) if flags.figure else b""
+    content = as_json(ranking, flags, targets.notes)
+    said = [*targets.notes, *([MODEL_NOTE] if has_model else [])]
+    if flags.json:
+        write_json(Path(flags.json), content)
+    if flags.figure:
+        with replacing(Path(flags.figure)) as file:
+            file.write(picture)
+    if flags.page:
+        from isjax.report.evaluation import write_evaluation
+
+        write_evaluation(Path(flags.page), ranking, content, notes=_all_notes(first, flags, said))
+    print_ranking(ranking, flags, said)
+
+
+def _check_flags(flags: EvaluateFlags) -> None:
+    """Raises `ValueError` for what is wrong whatever the log holds."""
     if not 0 <= flags.seed < 2**32:
         raise FieldError("seed", "at least 0 and less than 2^32", flags.seed)
     if flags.figure and Path(flags.figure).suffix.lower() not in FIGURES:
         raise FieldError("figure", f"end in {' or '.join(FIGURES)}", repr(flags.figure), MUST)
-    for name in ("json", "figure"):
-        _check_place(name, getattr(flags, name), flags.log)
-    if flags.json and flags.figure and Path(flags.json).resolve() == Path(flags.figure).resolve():
-        rule = "another file than json"
-        raise FieldError("figure", rule, flags.figure, "{field} must be {rule}, but both are {value}.")
-    with in_float64():
-        log = read_log(flags.log, densities=flags.densities)
-    evaluation = evaluate_log(
-        log,
-        flags.discount,
-        key=stream(jax.random.key(flags.seed), Domain.LOG_BOOTSTRAP),
-        estimators=flags.estimators,
-        level=flags.level,
-        resamples=flags.resamples,
-    )
-    picture = figure(evaluation, Path(flags.figure).suffix.lower()[1:]) if flags.figure else b""
-    if flags.json:
-        write_json(Path(flags.json), as_json(evaluation, flags))
-    if flags.figure:
-        with replacing(Path(flags.figure)) as file:
-            file.write(picture)
-    print_evaluation(evaluation, flags, has_model=log.q_tm1 is not None)
+    written: dict[Path, str] = {}
+    for name in ("json", "figure", "page"):
+        place = getattr(flags, name)
+        _check_place(name, place, flags.log)
+        other = written.setdefault(Path(place).resolve(), name) if place else name
+        if other != name:
+            raise FieldError(name, f"another file than {other}", place, "{field} must be {rule}, but both are {value}.")
 
 
-def as_json(evaluation: "Evaluation", flags: EvaluateFlags) -> dict[str, Any]:
+def _columns(texts: list[str]) -> dict[str, str]:
+    """Names of columns by their roles."""
+    found: dict[str, str] = {}
+    for text in texts:
+        role, equals, name = text.partition("=")
+        if not equals:
+            raise FieldError("column", "be ROLE=NAME", repr(text), MUST)
+        if role in found and found[role] != name:
+            raise FieldError("column", f"name one column for {role}", f"{found[role]} and {name}", MUST)
+        found[role] = name
+    return found
+
+
+def as_json(ranking: "Ranking", flags: EvaluateFlags, notes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Every number, the settings that they follow from, and the limits that verdicts go by."""
-    from isjax.ope import evaluation as limits
+    from isjax.ope import verdicts as limits
 
     names = ("UNRELIABLE_K", "HEAVY_K", "FEWEST_EFFECTIVE", "FEW_EFFECTIVE", "FEWEST_EPISODES", "FARTHEST_MEAN")
-    settings = ("log", "discount", "level", "resamples", "seed", "densities")
+    settings = ("log", "discount", "level", "resamples", "seed", "densities", "probabilities", "target")
+    first = ranking.evaluations[ranking.ranked[0].target]
+    several = {
+        "ranked_by": ranking.estimator,
+        "ranking": [of._asdict() for of in ranking.ranked],
+        "targets": {name: {"estimates": _estimates(of)} for name, of in ranking.evaluations.items()},
+    }
     return {
         **{name: getattr(flags, name) for name in settings},
-        **{name: getattr(evaluation, name) for name in ("episodes", "rows", "longest")},
-        "behavior": {"value": evaluation.behavior_value, "standard_error": evaluation.behavior_standard_error},
-        "estimates": {name: judged._asdict() for name, judged in evaluation.estimates.items()},
+        "columns": _columns(flags.column),
+        "notes": list(notes),
+        **{name: getattr(first, name) for name in ("episodes", "rows", "longest")},
+        "behavior": {"value": first.behavior_value, "standard_error": first.behavior_standard_error},
+        "estimates": _estimates(first),
+        **(several if len(ranking.ranked) > 1 else {}),
+        "effective_sample_size_by_step": first.effective_t.tolist(),
+        "episodes_by_step": first.running_t.tolist(),
         "limits": {name.lower(): getattr(limits, name) for name in names},
         "versions": versions(),
     }
 
 
-def print_evaluation(evaluation: "Evaluation", flags: EvaluateFlags, *, has_model: bool) -> None:
-    """The table on stdout, with verdicts below it: they need the width."""
+def _estimates(evaluation: "Evaluation") -> dict[str, Any]:
+    return {name: judged._asdict() for name, judged in evaluation.estimates.items()}
+
+
+def print_ranking(ranking: "Ranking", flags: EvaluateFlags, said: list[str]) -> None:
+    """The table on stdout, with verdicts below it: they need the width. Of several targets a row each."""
     from isjax.ope.estimator import ESTIMATORS
 
+    first = ranking.evaluations[ranking.ranked[0].target]
     name = in_one_line(Path(flags.log).name)
-    table = Table(title=f"{name}: {_size(evaluation)}, γ = {flags.discount:.12g}", title_justify="left")
-    table.add_column("Estimator")
-    for heading in ("Value", f"{flags.level * 100:.10g} % interval", "ESS", "Pareto k", "Trust"):
-        table.add_column(heading, justify="left" if heading == "Trust" else "right", no_wrap=True)
-    for name, of in evaluation.estimates.items():
-        tail = f"{of.pareto_k:.2f}" if np.isfinite(of.pareto_k) else "—"
-        ends, ess = interval((of.low, of.high)), number(of.effective_sample_size)
-        table.add_row(ESTIMATORS[name].title, number(of.value), ends, ess, tail, of.trust)
+    table = Table(title=f"{name}: {_size(first)}, γ = {flags.discount:.12g}", title_justify="left")
+    is_several = len(ranking.ranked) > 1
+    table.add_column("Target" if is_several else "Estimator")
+    headings = ["Value", f"{flags.level * 100:.10g} % interval", "ESS", "Pareto k", "Trust"]
+    headings = [*headings[:3], "Trust", "Better", "Behind the first"] if is_several else headings
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in ("Trust", "Better") else "right", no_wrap=True)
+    if is_several:
+        for of in ranking.ranked:
+            judged = ranking.evaluations[of.target].estimates[ranking.estimator]
+            behind = interval((of.behind_low, of.behind_high)) if of.target != ranking.ranked[0].target else "—"
+            table.add_row(in_one_line(of.target, most=24), *_cells(judged)[:3], judged.trust, judged.better, behind)
+    else:
+        for name, judged in first.estimates.items():
+            tail = f"{judged.pareto_k:.2f}" if np.isfinite(judged.pareto_k) else "—"
+            table.add_row(ESTIMATORS[name].title, *_cells(judged)[:3], tail, judged.trust)
     console = Console(highlight=False)
     console.width = max(console.width, _narrowest(table, console))
     console.print(table, markup=False)
-    error = number(evaluation.behavior_standard_error)
-    lines = [f"The policy that acted: {number(evaluation.behavior_value)} ± {error} (standard error)."]
-    lines += _interval_notes(evaluation, flags)
-    lines += [MODEL_NOTE] if has_model else []
+    lines = _several_lines(ranking, flags, said) if is_several else _all_notes(first, flags, said)
+    for line in lines:
+        console.print(line, markup=False)
+
+
+def _cells(of: "Judged") -> tuple[str, str, str]:
+    return number(of.value), interval((of.low, of.high)), number(of.effective_sample_size)
+
+
+def _several_lines(ranking: "Ranking", flags: EvaluateFlags, said: list[str]) -> list[str]:
+    """What stands below the table of several targets."""
+    from isjax.ope.estimator import ESTIMATORS
+
+    first = ranking.evaluations[ranking.ranked[0].target]
+    title = ESTIMATORS[ranking.estimator].title
+    others = "; --json has all estimators" if len(first.estimates) > 1 else ""
+    lines = [
+        f"Ranked by the estimator {title}{others}. Better: than the policy that acted, from one side at the level."
+    ]
+    lines += [_acted(first), *_interval_notes(first, flags), *said]
+    for of in ranking.ranked:
+        judged = ranking.evaluations[of.target].estimates[ranking.estimator]
+        lines.append(f"{in_one_line(of.target, most=24)}: {judged.verdict}.")
+    return lines
+
+
+def _all_notes(evaluation: "Evaluation", flags: EvaluateFlags, said: list[str]) -> list[str]:
+    """What stands below the table of one target."""
+    from isjax.ope.estimator import ESTIMATORS
+
+    lines = [_acted(evaluation), *_better(evaluation, flags.level), *_mean_weights(evaluation)]
+    lines += [*_interval_notes(evaluation, flags), *said]
     by_verdict: dict[str, list[str]] = {}
     for name, of in evaluation.estimates.items():
         by_verdict.setdefault(of.verdict, []).append(ESTIMATORS[name].title)
-    lines += [f"{', '.join(names).capitalize()}: {verdict}." for verdict, names in by_verdict.items()]
-    for line in lines:
-        console.print(line, markup=False)
+    return lines + [f"{', '.join(names).capitalize()}: {verdict}." for verdict, names in by_verdict.items()]
+
+
+def _acted(evaluation: "Evaluation") -> str:
+    error = number(evaluation.behavior_standard_error)
+    return f"The policy that acted: {number(evaluation.behavior_value)} ± {error} (standard error)."
+
+
+def _better(evaluation: "Evaluation", level: float) -> list[str]:
+    """Whether the target policy is better than what ran, estimators of one answer together."""
+    from isjax.ope.estimator import ESTIMATORS
+
+    answers: dict[str, list[str]] = {}
+    for name, of in evaluation.estimates.items():
+        answers.setdefault(of.better, []).append(ESTIMATORS[name].title)
+    if len(answers) == 1:
+        answer, found = next(iter(answers)), list(evaluation.estimates.values())
+        by = f"the difference is {number(found[0].difference)}" if len(found) == 1 else "by all estimates"
+        if all(of.trust == "no" for of in found):
+            by = "no estimate can be trusted"
+        return [f"Better than what ran: {answer} ({by}; {level * 100:.10g} %, from one side)."]
+    parts = "; ".join(f"{answer} by {', '.join(names)}" for answer, names in answers.items())
+    return [f"Better than what ran ({level * 100:.10g} %, from one side): {parts}."]
+
+
+def _mean_weights(evaluation: "Evaluation") -> list[str]:
+    """The mean weights of estimators, which are 1 in expectation, those that are alike once."""
+    found = {
+        f"{number(of.mean_weight)} ± {number(of.mean_weight_standard_error)}": None
+        for of in evaluation.estimates.values()
+    }
+    return [f"Mean weight, 1 if the probabilities are right: {', '.join(found)}."]
 
 
 def _narrowest(table: Table, console: Console) -> int:
@@ -159,7 +287,7 @@ def figure(evaluation: "Evaluation", kind: str) -> bytes:
     """The weights of whole episodes: what share the heaviest carry, and how they are distributed."""
     from matplotlib.figure import Figure
 
-    from isjax.ope.evaluation import CARRIED, cumulative_shares
+    from isjax.ope.verdicts import CARRIED, cumulative_shares
 
     log_weight = evaluation.log_weight
     share = cumulative_shares(log_weight)

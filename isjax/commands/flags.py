@@ -18,14 +18,11 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from isjax._renamed import SETTINGS
+from isjax.commands.output import BadArguments
 from isjax.errors import FieldError
 from isjax.run.fields import flag_of, present_values, read_number, switch_of
 
 T = TypeVar("T")
-
-
-class BadArguments(Exception):
-    """One line about what the user gave, and what is allowed."""
 
 
 def parse(kind: type[T], argv: list[str], *, prog: str, default: T | None = None) -> T:
@@ -85,7 +82,7 @@ def present_flags(argv: list[str]) -> list[str]:
 
 def _tell_repeated(argv: list[str], kind: type) -> None:
     """Says which value counts where flags come again, other than those that take several."""
-    flags = {flag_of(name): name for name in kinds_of(kind) if name not in ("vary", "draw")}
+    flags = {flag_of(name): name for name in kinds_of(kind) if name not in ("vary", "draw", "column")}
     given = [token.partition("=")[0].replace("_", "-") for token in argv]
     for flag in dict.fromkeys(flag for flag in given if flag in flags and given.count(flag) > 1):
         print(f"{flag} is given {given.count(flag)} times: the last one counts.", file=sys.stderr)

@@ -1,23 +1,28 @@
-"""What a command prints, where nobody may be there to read it, and the code that it ends with."""
+"""What a command prints, where nobody may be there to read it, and the code that it ends with.
+
+Imported before arguments are known to be good: it loads nothing that takes long.
+"""
 
 import contextlib
 import errno
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+from isjax.errors import FieldError, in_one_line
 
-from isjax._checks import in_one_line
-from isjax.errors import FieldError
-from isjax.run.plan import CONFIG, LEARNERS, METRICS, SUMMARY, SWEEP
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
 LONGEST_WORD = 30
 """In a table, what is longer, such as a path, may go on in the next line."""
-KEPT = (CONFIG, METRICS, SUMMARY, SWEEP, LEARNERS)
+
+
+class BadArguments(Exception):
+    """One line about what the user gave, and what is allowed."""
 
 
 def output_fails(error: Exception) -> bool:
@@ -60,12 +65,16 @@ def first_line(error: Exception) -> str:
 
 def check_own(field: str, out: Path, folder: Path) -> None:
     """Raises `ValueError` where an output would take the place of a file that a run or sweep consists of."""
-    if out.name in KEPT and out.resolve().parent == folder.resolve():
+    from isjax.run.plan import CONFIG, LEARNERS, METRICS, SUMMARY, SWEEP
+
+    if out.name in (CONFIG, METRICS, SUMMARY, SWEEP, LEARNERS) and out.resolve().parent == folder.resolve():
         raise FieldError(field, f"another file than those of {folder}", out)
 
 
-def print_whole(table: Table) -> None:
+def print_whole(table: "Table") -> None:
     """Prints a table, wider than the terminal where a number or a word would have to be cut otherwise."""
+    from rich.console import Console
+
     for column in table.columns:
         cells = [str(cell) for cell in (column.header, *column.cells)]
         words = cells if column.no_wrap else [word for cell in cells for word in cell.split()]

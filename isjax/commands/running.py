@@ -20,7 +20,9 @@ from isjax.run.store import tidy
 Flags = TypeVar("Flags")
 
 
-def run_checked(work: Callable[[Flags], object], kind: type[Flags], argv: list[str], *, prog: str) -> int:
+def run_checked(
+    work: Callable[[Flags], object], kind: type[Flags], argv: list[str], *, prog: str, computes: bool = True
+) -> int:
     """Runs a command that checks everything first, and writes once everything is known.
 
     Args:
@@ -28,9 +30,11 @@ def run_checked(work: Callable[[Flags], object], kind: type[Flags], argv: list[s
       kind: the dataclass of its flags.
       argv: the arguments behind the name of the command.
       prog: the command as people type it.
+      computes: whether it needs devices.
     """
     flags = parse(kind, argv, prog=prog)
-    find_devices()
+    if computes:
+        find_devices()
     try:
         work(flags)
     except BrokenPipeError:

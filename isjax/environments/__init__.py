@@ -6,6 +6,6 @@ An environment of one's own is a class in one new file, below a line such as `@r
 
 from isjax.environments.api import Environment, Step, Suite
 from isjax.environments.registry import make, register, register_suite
-from isjax.environments.spaces import Box, Discrete
+from isjax.environments.spaces import Box, Discrete, MultiDiscrete
 
-__all__ = ["Box", "Discrete", "Environment", "Step", "Suite", "make", "register", "register_suite"]
+__all__ = ["Box", "Discrete", "Environment", "MultiDiscrete", "Step", "Suite", "make", "register", "register_suite"]

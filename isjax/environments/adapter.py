@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from isjax.environments.api import Environment, Step
 from isjax.environments.contract import as_step, as_types, settle_types, types_of_reset
-from isjax.environments.distributions import ActionDistribution, Categorical
+from isjax.environments.distributions import ActionDistribution, Gaussian
 from isjax.environments.encoding import encoder, split_mask
 from isjax.environments.limits import MOST_STEPS, check_limit, limited_draw, limited_reset, limited_step
 from isjax.environments.spaces import action_distribution
@@ -32,7 +32,7 @@ class Adapter(NamedTuple):
     structure: Callable[[Tree], Tree]
     """The same batch for a network that takes structure: without its mask, floats as float32, the rest as it is."""
     legal: Callable[[Tree], jax.Array | None]
-    """Of the same batch, `[N, A]` boolean: the actions that may be taken; `None` where all may."""
+    """Of the same batch, `[N, P]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
     uncut_steps: int
     """Steps before which no episode is truncated, for certain; 1 where nothing is certain, as what an environment
@@ -77,7 +77,7 @@ def adapt(environment: Environment, *, box_actions: Literal["tanh", "clip"] = "t
     Raises:
       ValueError: its step gives too little to tell a time limit; its trees, shapes or numbers are not what they have
         to be.
-      TypeError: its action space is neither Discrete nor Box, or a type is not what it has to be.
+      TypeError: its action space is neither Discrete nor MultiDiscrete nor Box, or a type is not what it has to be.
     """
     actions = action_distribution(environment.action_space, box_actions)
     reference, truncates, resets_itself = _checked(environment, actions)
@@ -94,7 +94,7 @@ def adapt(environment: Environment, *, box_actions: Literal["tanh", "clip"] = "t
         resets_itself=resets_itself,
         encode=encoder(environment.observation_space, reference[0]),
         structure=lambda observation: jax.tree.map(_as_float32, split_mask(observation)[0]),
-        legal=lambda observation: split_mask(observation)[1],
+        legal=_legal,
         actions=actions,
         uncut_steps=(limit or MOST_STEPS) if is_cut_late else 1,
         patience=limit or environment.patience,
@@ -142,13 +142,20 @@ def _check_mask(name: str, observation: Tree, actions: ActionDistribution) -> No
     mask = split_mask(observation)[1]
     if mask is None:
         return
-    if not isinstance(actions, Categorical):
-        raise TypeError(f"action_mask is for Discrete actions, but those of {name} are of a Box.")
-    if mask.shape != (actions.num_actions,):
+    if isinstance(actions, Gaussian):
+        raise TypeError(f"action_mask is for Discrete and MultiDiscrete actions, but those of {name} are of a Box.")
+    rows = getattr(actions, "rows", None)
+    if mask.shape not in ((actions.num_params,), rows):
+        or_rows = f" or {list(rows)}" if rows else ""
         raise ValueError(
-            f"action_mask of {name} must have a flag for each action, [{actions.num_actions}], but its shape is "
-            f"{list(mask.shape)}."
+            f"action_mask of {name} must have a flag for each action, [{actions.num_params}]{or_rows}, but its shape "
+            f"is {list(mask.shape)}."
         )
+
+
+def _legal(observation: Tree) -> jax.Array | None:
+    mask = split_mask(observation)[1]
+    return None if mask is None else mask.reshape(mask.shape[0], -1)
 
 
 def _as_float32(x: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """What an environment is: a reset and a step, both pure, two spaces, and what is known of how long episodes last."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,12 +42,13 @@ class Step(NamedTuple):
 class Environment(abc.ABC):
     """An environment with its parameters; derive a class that has `reset`, `step` and the spaces.
 
-    A dataclass can be given its fields on the command line, as `--env-params NAME=NUMBER`.
+    A dataclass can be given its fields on the command line, as `--env-params NAME=VALUE`.
     """
 
     action_space: Any = None
-    """A `Discrete` space, or a `Box` of real numbers whose dimensions may have bounds on both sides, on one or on none.
-    Those of `isjax.environments`, gymnax and gymnasium will do.
+    """A `Discrete` space, a `MultiDiscrete` one of several integers at once, or a `Box` of real numbers whose
+    dimensions may have bounds on both sides, on one or on none. Those of `isjax.environments`, gymnax and gymnasium
+    will do.
     """
     observation_space: Any = None
     """Any space, a mapping of spaces where observations are one, or `None`. Integers that have few values by their
@@ -68,7 +69,8 @@ class Environment(abc.ABC):
     @abc.abstractmethod
     def reset(self, key: Key) -> tuple[Tree, Tree]:
         """`(observation, state)` of a new episode. An observation with a field or key `action_mask`, `[A]` boolean,
-        says which actions are legal in its state; the rest of it is what the network sees.
+        says which actions are legal in its state; the rest of it is what the network sees. Of a `MultiDiscrete` space
+        it has the flags of one integer after another, or, where each has n values, a row of n for each.
         """
 
     @abc.abstractmethod
@@ -95,4 +97,12 @@ class Suite(abc.ABC):
 
     @abc.abstractmethod
     def make(self, name: str, overrides: tuple[str, ...]) -> Environment:
-        """The environment of an id; each override is `NAME=NUMBER`, in place of a parameter's default."""
+        """The environment of an id; each override is `NAME=VALUE`, in place of a parameter's default."""
+
+    def parameters(self, name: str) -> Mapping[str, Any]:
+        """What `make` takes overrides of, with its defaults."""
+        return {}
+
+    def refusal(self, name: str) -> str:
+        """Why an id that the suite itself knows is not among `ids`; empty where there is nothing to say."""
+        return ""

@@ -55,6 +55,10 @@ class ActionDistribution(Protocol):
         """What the environment gets."""
         ...
 
+    def can_act(self, legal: jax.Array) -> jax.Array:
+        """Whether flags `[..., P]` of legal actions leave any: `[...]` boolean."""
+        ...
+
 
 def one_hot(x: jax.Array, count: int) -> jax.Array:
     """`[..., count]` boolean: true where the index is the integer `x`, nowhere if that is out of range."""
@@ -109,6 +113,9 @@ class Categorical:
 
     def execute(self, action: jax.Array) -> jax.Array:
         return action
+
+    def can_act(self, legal: jax.Array) -> jax.Array:
+        return jnp.any(legal, axis=-1)
 
 
 class _Bounds(NamedTuple):
@@ -222,6 +229,9 @@ class Gaussian:
                 action = self._by_side(both, self._open_ended(action), action)
             action = jnp.clip(action, bounds.lowest, bounds.highest)
         return action.reshape(action.shape[:-1] + self.shape)
+
+    def can_act(self, legal: jax.Array) -> jax.Array:
+        return jnp.ones(legal.shape[:-1], bool)
 
     def _open_ended(self, action: jax.Array) -> tuple[jax.Array, jax.Array]:
         bounds = self._bounds(action.dtype, action.ndim)

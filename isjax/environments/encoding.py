@@ -17,6 +17,8 @@ MAX_ONE_HOT = 256
 """Integer observations with at most so many values are one-hot encoded, others cast to float32."""
 MAX_FEATURES = 4096
 """What one-hot encoding makes of one observation, at most; what would be larger is scaled by its bounds instead."""
+MAX_PART = 512
+"""What one-hot encoding makes of one leaf among several, at most."""
 
 
 class Range(NamedTuple):
@@ -31,19 +33,27 @@ def split_mask(observation: Tree) -> tuple[Tree, jax.Array | None]:
     if isinstance(observation, Mapping) and "action_mask" in observation:
         return {name: x for name, x in observation.items() if name != "action_mask"}, observation["action_mask"]
     mask = getattr(observation, "action_mask", None)
-    if mask is not None:
-        fields: Any = observation
-        replace = getattr(fields, "_replace", None) or functools.partial(dataclasses.replace, fields)
-        return replace(action_mask=None), mask
-    return observation, None
+    return (observation, None) if mask is None else (_with_mask(observation, None), mask)
+
+
+def join_mask(seen: Tree, mask: jax.Array | None) -> Tree:
+    """What `split_mask` took apart."""
+    if mask is None:
+        return seen
+    return {**seen, "action_mask": mask} if isinstance(seen, Mapping) else _with_mask(seen, mask)
+
+
+def _with_mask(observation: Any, mask: jax.Array | None) -> Tree:
+    replace = getattr(observation, "_replace", None) or functools.partial(dataclasses.replace, observation)
+    return replace(action_mask=mask)
 
 
 def encoder(space: Any, observation: Tree) -> Callable[[Tree], jax.Array]:
     """What makes features `[N, ...]` of a batch of observations `[N, ...]`.
 
     Integers with few values become one-hot. Images of integers would be too large so: they are scaled to [0, 1] by
-    their bounds, and so are bytes that may take any value. Everything else is cast to float32, and several leaves are
-    scaled or cast, and joined flat.
+    their bounds, and so are bytes that may take any value. Everything else is cast to float32. Several leaves are
+    joined flat: integers with few values in few places one-hot, others scaled by their bounds or cast.
 
     Args:
       space: the observation's.
@@ -64,12 +74,21 @@ def encoder(space: Any, observation: Tree) -> Callable[[Tree], jax.Array]:
 def _encode(ranges: list[Range], observation: Tree) -> jax.Array:
     leaves = jax.tree.leaves(split_mask(observation)[0])
     if len(leaves) > 1:
-        flat = [_numbers(of, x, is_alone=False).reshape(x.shape[0], -1) for of, x in zip(ranges, leaves, strict=True)]
-        return jnp.concatenate(flat, axis=1)
+        return jnp.concatenate([_part(of, x) for of, x in zip(ranges, leaves, strict=True)], axis=1)
     (of,), (x,) = ranges, leaves
     if not jnp.issubdtype(x.dtype, jnp.integer) or of.size > MAX_ONE_HOT or _is_image(of, x):
         return _numbers(of, x, is_alone=True)
     return one_hot(x.astype(jnp.int32) - of.low, int(of.size)).reshape(x.shape[0], -1).astype(jnp.float32)
+
+
+def _part(of: Range, x: jax.Array) -> jax.Array:
+    """One leaf of several, `[N, F]`."""
+    is_index = jnp.issubdtype(x.dtype, jnp.integer) and not _is_byte(x)
+    if is_index and math.prod(x.shape[1:]) * of.size <= MAX_PART:
+        x = one_hot(x.astype(jnp.int32) - of.low, int(of.size)).astype(jnp.float32)
+    else:
+        x = _numbers(of, x, is_alone=False)
+    return x.reshape(x.shape[0], -1)
 
 
 def _is_image(of: Range, x: jax.Array) -> bool:
@@ -78,10 +97,13 @@ def _is_image(of: Range, x: jax.Array) -> bool:
 
 
 def _numbers(of: Range, x: jax.Array, *, is_alone: bool) -> jax.Array:
-    """In float32; bytes by their bounds, and with `is_alone` whatever has few values."""
+    """In float32; bytes by their bounds, with `is_alone` whatever has few values, and otherwise whatever has bounds:
+    an index or a counter beside other parts must not drown them.
+    """
     if _is_byte(x) and math.isinf(of.size):
         of = Range(int(jnp.iinfo(x.dtype).min), 256)
-    if not jnp.issubdtype(x.dtype, jnp.integer) or not (_is_byte(x) or (is_alone and of.size <= MAX_ONE_HOT)):
+    is_scaled = _is_byte(x) or (of.size <= MAX_ONE_HOT if is_alone else math.isfinite(of.size))
+    if not jnp.issubdtype(x.dtype, jnp.integer) or not is_scaled:
         return x.astype(jnp.float32)
     return (x.astype(jnp.float32) - of.low) / max(of.size - 1, 1)
 

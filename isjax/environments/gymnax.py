@@ -1,7 +1,8 @@
 """gymnax's environments, and any object with gymnax's interface."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.error import URLError
@@ -14,7 +15,7 @@ from gymnax.environments.environment import Environment as GymnaxEnvironment
 from isjax.environments.api import UNLIMITED_STEPS, Environment, Step, Suite
 from isjax.environments.contract import types_of_reset
 from isjax.environments.limits import MOST_STEPS, counts_steps, declared_limit
-from isjax.environments.parameters import overridden
+from isjax.environments.parameters import overridden, scalars_of
 from isjax.environments.registry import register_suite
 from isjax.environments.seaquest import make_seaquest
 from isjax.environments.spaces import action_distribution
@@ -55,6 +56,11 @@ class GymnaxSuite(Suite):
     def ids(self) -> Sequence[str]:
         """As gymnax has them."""
         return gymnax.registered_envs
+
+    def parameters(self, name: str) -> Mapping[str, Any]:
+        """The numbers and flags of its own parameters."""
+        params = gymnax.make(name)[1]
+        return scalars_of(params) if dataclasses.is_dataclass(params) else {}
 
     def make(self, name: str, overrides: tuple[str, ...]) -> Environment:
         """As gymnax makes it, and Seaquest with a smaller board where that is enough."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax.environments.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.environments.product import MultiCategorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +16,13 @@ class Discrete:
     """The integers 0, …, n − 1."""
 
     n: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MultiDiscrete:
+    """Several integers at once: an array of the shape of `nvec`, each entry one of 0, …, n − 1 for its own n."""
+
+    nvec: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,19 +39,27 @@ def action_distribution(space: Any, box_actions: Literal["tanh", "clip"] = "tanh
     """The distribution over a space of actions.
 
     Args:
-      space: of this module, of gymnax or of gymnasium; anything with `n`, or with `low`, `high`, `shape` and `dtype`.
+      space: of this module, of gymnax or of gymnasium; anything with `n`, with `nvec`, or with `low`, `high`, `shape`
+        and `dtype`.
       box_actions: "tanh" or "clip", how Gaussian actions are brought into a bounded Box.
 
     Raises:
       ValueError: it starts at another number than 0, or its bounds are not bounds.
-      TypeError: it is neither Discrete nor a Box of real numbers.
+      TypeError: it is neither Discrete nor MultiDiscrete nor a Box of real numbers.
     """
+    if hasattr(space, "nvec"):
+        counts = np.asarray(space.nvec)
+        if counts.size == 0 or counts.min() < 1 or np.any(np.asarray(getattr(space, "start", 0)) != 0):
+            raise ValueError(f"A MultiDiscrete space must have numbers n ≥ 1 and start at 0, but it is {space!r}.")
+        return MultiCategorical(tuple(counts.ravel().tolist()), counts.shape)
     if hasattr(space, "n") and not hasattr(space, "low"):
         if getattr(space, "shape", ()) != () or getattr(space, "start", 0) != 0 or not int(space.n) >= 1:
             raise ValueError(f"A Discrete action space must be one of {{0, …, n − 1}} with n ≥ 1, but it is {space!r}.")
         return Categorical(int(space.n))
     if not hasattr(space, "low") or not jnp.issubdtype(getattr(space, "dtype", jnp.float32), jnp.floating):
-        raise TypeError(f"The action space must be Discrete or Box of real numbers, but it is {space!r}.")
+        raise TypeError(
+            f"The action space must be MultiDiscrete, Discrete or Box of real numbers, but it is {space!r}."
+        )
     shape = tuple(space.shape)
     if math.prod(shape) == 0:
         raise ValueError(f"A Box of actions must have at least one dimension, but it is {space!r}.")

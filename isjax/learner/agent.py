@@ -1,14 +1,18 @@
 """From observations to policy and value: the one path for acting, learning, evaluating and recording."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from isjax.environments.adapter import Adapter
+from isjax.learner.algorithms.base import Algorithm
 from isjax.learner.metrics import expand
 from isjax.learner.statistics import Moments
 from isjax.types import Key, Series, Tree, Unroll
+
+if TYPE_CHECKING:
+    from isjax.learner.state import LearnerState
 
 
 class ForwardPass(NamedTuple):
@@ -30,6 +34,8 @@ class Agent(NamedTuple):
     adapter: Adapter
     network: Any
     """A `types.Network` or a `types.RecurrentNetwork`."""
+    algorithm: Algorithm
+    """What the network's output means."""
 
     @property
     def has_memory(self) -> bool:
@@ -58,6 +64,11 @@ class Agent(NamedTuple):
         else:
             policy, value = self.network.apply(params, features)
         return self._legal(observation, policy), value, memory
+
+    def policy(self, state: "LearnerState", observation: Tree, memory: Tree) -> tuple[jax.Array, Tree]:
+        """`(policy [B, P], memory)`: the distribution over actions that a learner has learned about."""
+        policy, _, memory = self.step(state.params, state.observation_moments, observation, memory)
+        return self.algorithm.target_policy(policy, state.algorithm, state.hyper), memory
 
     def forward_unroll(self, params: Tree, moments: Moments | None, unroll: Unroll) -> ForwardPass:
         """One forward pass over the `T + 1` observations of an unroll, and the few that time limits cut."""

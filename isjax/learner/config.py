@@ -26,8 +26,15 @@ _COUNTS = (
     "channels",
     "memory_window",
     "evaluation_episodes",
+    "target_period",
+    "n_step",
+    "frame_stack",
+    "reset_interval",
 )
-_FRACTIONS = ("discount", "lambda_", "learning_rate_end")
+_FRACTIONS = (
+    *("discount", "lambda_", "learning_rate_end"),
+    *("epsilon_start", "epsilon_end", "exploration_share", "target_epsilon", "polyak_rate", "sigma"),
+)
 _FINITE = ("learning_rate", "value_cost", "entropy_cost")
 _FINITE_ABOVE_ZERO = ("max_kl", "kl_cost")
 _ABOVE_ZERO = (
@@ -39,6 +46,9 @@ _ABOVE_ZERO = (
     "temperature",
     "max_weight",
     "replay_max_kl",
+    "behavior_temperature",
+    "behavior_temperature_end",
+    "target_temperature",
 )
 """Infinity switches these off."""
 _FLOAT32 = np.finfo(np.float32)
@@ -53,10 +63,13 @@ class Config:
     env: str = "CartPole-v1"
     """An id of gymnax, SUITE/ID, or MODULE:NAME of a registered environment."""
     env_params: tuple[str, ...] = ()
-    """Parameters of the environment that are not its defaults, NAME=NUMBER each."""
+    """Parameters of the environment that are not its defaults, NAME=VALUE each."""
+    frame_stack: int = 1
+    """Observations that the network sees at once, the latest ones of an episode, joined along their last axis."""
     algorithm: str = "impala"
-    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo, or
-    MODULE:NAME of a registered one."""
+    """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo;
+    of action values: q-learning, sarsa, expected-sarsa, dqn, pqn, retrace, tree-backup, q-sigma; or MODULE:NAME of a
+    registered one."""
     steps: int = 500_000
     """Environment steps per learner; rounded up to whole updates."""
     num_envs: int = 8
@@ -79,14 +92,31 @@ class Config:
     clip_values: bool = False
     """Bound how far ppo's value loss moves a value by clip_epsilon."""
     replay_fraction: float = 0.0
-    """Share of each batch that comes from earlier unrolls, in [0, 1), rounded to whole environments; not where
-    advantages are fixed beforehand."""
+    """Share of each batch that comes from earlier unrolls, in [0, 1], rounded to whole environments; 1 learns from
+    as many replayed ones as there are environments, and nothing else. Not where advantages are fixed beforehand."""
     replay_size: int = 100
     """Unrolls that the replay keeps, the newest ones."""
     replay_mask: bool = False
     """Leave out time steps where KL(π‖μ) exceeds replay_max_kl."""
     burn_in: int = 0
     """First time steps of a replayed unroll that only bring a memory up to date."""
+    exploration: Literal["epsilon-greedy", "softmax"] = "epsilon-greedy"
+    """How algorithms of action values act in training: the best action, and at times any; or each by its value."""
+    ties: Literal["first", "average"] = "first"
+    """Which of equally good actions is the best one: the first, or all of them with equal probability."""
+    target_policy: Literal["epsilon-greedy", "softmax", "behavior"] = "epsilon-greedy"
+    """Whose action values expected-sarsa, retrace, tree-backup and q-sigma learn; behavior is the policy that acts."""
+    target_network: Literal["period", "polyak", "none"] = "period"
+    """Bootstrap from earlier parameters: copied every target_period updates, or followed by polyak_rate."""
+    target_period: int = 1
+    """Updates between copies."""
+    double_q: bool = False
+    """Let the network choose the actions whose values the target network gives (van Hasselt et al. 2016)."""
+    n_step: int = 1
+    """Rewards in a return of dqn, within its unroll."""
+    n_step_correction: Literal["ratios", "none"] = "ratios"
+    """Weigh returns of dqn by the ratios of the actions after the first one, up to clip_rho; or learn from them as if
+    the target policy had acted."""
     network: str = "mlp"
     """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), patches (conv
     as a product of matrices), nature or impala (deep, for large images), or MODULE:NAME of a registered one."""
@@ -106,7 +136,7 @@ class Config:
     """Nonlinearity of the torso."""
     layer_norm: bool = False
     """Normalize each layer of the torso before its nonlinearity."""
-    optimizer: Literal["adam", "rmsprop", "sgd"] = "adam"
+    optimizer: Literal["adam", "radam", "rmsprop", "sgd"] = "adam"
     """Preconditioner of the gradient, after clipping by global norm."""
     box_actions: Literal["tanh", "clip"] = "tanh"
     """How a Gaussian's action is brought into a bounded Box; log-probabilities follow it."""
@@ -117,6 +147,12 @@ class Config:
     resets_per_unroll: int = 0
     """Reset states drawn for each environment and unroll, one for each episode that ends in turn, then
     again from the first; 0 draws one for every step, enough for any episodes."""
+    reset_pool: int = 0
+    """Reset states that a learner keeps from update to update, for the next episode of any of its environments; for
+    environments that are slow to reset. 0 keeps none (see resets_per_unroll)."""
+    reset_interval: int = 128
+    """Of a pool: steps for which one reset state is drawn anew, in the place of one that an episode started from. The
+    metric resets/reused counts the episodes that started where another one had."""
     evaluation_episodes: int = 16
     """Episodes of each evaluation."""
     evaluation_policy: Literal["mode", "sample"] = "mode"
@@ -127,10 +163,10 @@ class Config:
             object.__setattr__(self, name, _typed(name, kind, getattr(self, name)))
         for name in _COUNTS:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("actor_lag", "resets_per_unroll", "burn_in"):
+        for name in ("actor_lag", "resets_per_unroll", "reset_pool", "burn_in"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
-        _require(0 <= self.replay_fraction < 1, "replay_fraction", self.replay_fraction, "in [0, 1)")
+        _require(0 <= self.replay_fraction <= 1, "replay_fraction", self.replay_fraction, "in [0, 1]")
         _require(
             self.burn_in < self.unroll_length,
             "burn_in",
@@ -152,7 +188,7 @@ class Config:
             self.torso,
             "at least one layer for the memory to follow",
         )
-        check_sizes(self, (*_COUNTS[1:], "actor_lag", "resets_per_unroll"))
+        check_sizes(self, (*_COUNTS[1:], "actor_lag", "resets_per_unroll", "reset_pool"))
 
     @property
     def steps_per_update(self) -> int:
@@ -165,14 +201,21 @@ class Config:
         return -(-self.steps // self.steps_per_update)
 
     @property
+    def resets_per_update(self) -> int:
+        """Reset states of a pool that each update draws anew, at least one."""
+        return min(self.reset_pool, -(-self.steps_per_update // self.reset_interval))
+
+    @property
     def replayed_envs(self) -> int:
-        """Columns `[T]` of earlier unrolls that join each batch."""
+        """Columns `[T]` of earlier unrolls that join each batch, or are all of it."""
+        if self.replay_fraction == 1.0:
+            return self.num_envs
         return round(self.num_envs * self.replay_fraction / (1.0 - self.replay_fraction))
 
     @property
     def batch_envs(self) -> int:
         """Columns `[T]` of each batch, fresh and replayed ones."""
-        return self.num_envs + self.replayed_envs
+        return self.num_envs * (self.replay_fraction < 1.0) + self.replayed_envs
 
     @property
     def is_on_policy(self) -> bool:
@@ -212,6 +255,24 @@ class Hyper:
     """Bound on awr's weights, above 0."""
     replay_max_kl: float | jax.Array = 0.3
     """KL in nats, above 0, beyond which replay_mask leaves a time step out."""
+    epsilon_start: float | jax.Array = 1.0
+    """Share of actions drawn from all legal ones at the start, by algorithms of action values that explore so."""
+    epsilon_end: float | jax.Array = 0.05
+    """The same from exploration_share of the run on."""
+    exploration_share: float | jax.Array = 0.1
+    """Share of the run in which exploration anneals from its start to its end, linearly."""
+    behavior_temperature: float | jax.Array = 1.0
+    """Temperature of softmax exploration at the start, above 0, in the unit of action values."""
+    behavior_temperature_end: float | jax.Array = 0.1
+    """The same from exploration_share of the run on."""
+    target_epsilon: float | jax.Array = 0.0
+    """Share of actions that an epsilon-greedy target policy draws from all legal ones; 0 is greedy."""
+    target_temperature: float | jax.Array = 0.1
+    """Temperature of a softmax target policy, above 0, in the unit of action values."""
+    polyak_rate: float | jax.Array = 0.01
+    """Share of the way to the parameters that a polyak target network goes in an update."""
+    sigma: float | jax.Array = 0.5
+    """q-sigma's σ in [0, 1]: 1 follows the action taken, by its ratio; 0 is tree backup."""
     value_cost: float | jax.Array = 0.5
     """Factor of the value loss, ½ (v_s − V)²."""
     entropy_cost: float | jax.Array = 0.01

@@ -28,6 +28,16 @@ _FAMILIES: dict[str, tuple[str, ...]] = {
     ),
 }
 
+# Observations and rewards of very different sizes; episodes are cut after 1,000 steps.
+_LOCOMOTION: dict[str, Any] = dict(
+    steps=1_000_000,
+    normalize_observations=True,
+    normalize_rewards=True,
+    entropy_cost=0.0,
+    reset_pool=16,
+    reset_interval=32,
+)
+
 _SETTINGS: dict[str, dict[str, Any]] = {
     # No third episode of CartPole ends within 16 steps (the shortest takes 8), so that two draws are exact.
     "CartPole": dict(torso=(64,), learning_rate=5e-3, discount=0.98, resets_per_unroll=2),
@@ -37,6 +47,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "memory": dict(steps=1_000_000, memory="gru", torso=(32,), num_envs=16, unroll_length=32),
     # With less entropy every learner settles on the first rally that pays.
     "MinAtar": dict(steps=10_000_000, entropy_cost=0.03, resets_per_unroll=1),
+    # A world takes as long to make as 27 steps, and episodes of a random policy last about 200.
+    "craftax": dict(steps=10_000_000, reset_pool=16, reset_interval=128, torso=(256,), num_envs=16),
+    "brax": _LOCOMOTION,
+    "playground": _LOCOMOTION,
+    "suite": dict(steps=1_000_000, reset_pool=32, reset_interval=16),
 }
 
 
@@ -56,11 +71,33 @@ def defaults(env: str, algorithm: str = "impala") -> tuple[Config, Hyper]:
     >>> defaults("CartPole-v1")[0].steps
     500000
     """
-    family = next((name for name, members in _FAMILIES.items() if env in members), None)
-    settings = (_SETTINGS[family] if family else {}) | dict(algorithms.get(algorithm).defaults)
+    family = family_of(env)
+    kind = algorithms.get(algorithm)
+    settings = (_SETTINGS[family] if family else {}) | dict(kind.defaults)
+    settings |= kind.family_defaults.get(family, {}) if family else {}
     static = {field.name for field in dataclasses.fields(Config)} | SETTINGS.keys()
     config = Config(env=env, algorithm=algorithm, **{k: v for k, v in settings.items() if k in static})
     return config, Hyper(**{k: v for k, v in settings.items() if k not in static})
+
+
+def family_of(env: str) -> str | None:
+    """The family whose settings an environment starts from; `None` where these are the general ones.
+
+    >>> family_of("CartPole-v1"), family_of("brax/ant"), family_of("jumanji/Snake-v1")
+    ('CartPole', 'brax', 'suite')
+    """
+    suite, slash, _ = env.partition("/")
+    if slash and ":" not in suite:
+        return suite if suite in _SETTINGS else "suite"
+    return next((name for name, members in _FAMILIES.items() if env in members), None)
+
+
+def settings_of(env: str) -> str:
+    """How settled the settings are that an environment starts from: "tuned" for it or its like, its "suite" or
+    "general".
+    """
+    family = family_of(env)
+    return "general" if family is None else "tuned" if family in _FAMILIES else "suite"
 
 
 def with_unroll_length(config: Config, unroll_length: int) -> Config:

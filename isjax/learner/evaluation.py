@@ -106,4 +106,4 @@ def _play(adapter: Adapter, choose: Choice, carry: Tree, episodes: int, key: Key
 def has_legal_action(adapter: Adapter, observation: Tree) -> jax.Array | bool:
     """`[E]` boolean of observations `[E, ...]`, or true where every action is always legal."""
     legal = adapter.legal(observation)
-    return True if legal is None else jnp.any(legal.astype(bool), axis=-1)
+    return True if legal is None else adapter.actions.can_act(legal.astype(bool))

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 from isjax.environments import make
 from isjax.environments.adapter import Adapter, adapt, as_environment
-from isjax.environments.distributions import Gaussian
+from isjax.environments.distributions import Categorical, Gaussian
+from isjax.environments.stacking import stack_frames
 from isjax.errors import FieldError
 from isjax.learner.agent import Agent
-from isjax.learner.algorithms import Algorithm
+from isjax.learner.algorithms import Algorithm, algorithms
 from isjax.learner.config import Config, Hyper
 from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import check_key, unrolled_threefry
@@ -20,6 +21,7 @@ from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
 from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
+from isjax.learner.resets import ResetPool
 from isjax.learner.state import LearnerState
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
@@ -77,30 +79,48 @@ def make_learner(
     >>> metrics["ratio/max"], metrics["env_steps"]
     (Array(1., dtype=float32), Array(20., dtype=float32))
     """
-    agent = make_agent(config, environment=environment, environment_params=environment_params, network=network)
-    program = _Program(config, agent, get_algorithm(config, objective))
+    algorithm = get_algorithm(config, objective)
+    agent = make_agent(
+        config, environment=environment, environment_params=environment_params, network=network, algorithm=algorithm
+    )
+    program = _Program(config, agent, algorithm)
     return Learner(program.init, program.update, program.evaluate)
 
 
 def make_agent(
-    config: Config, *, environment: Any = None, environment_params: Any = None, network: Any = None
+    config: Config,
+    *,
+    environment: Any = None,
+    environment_params: Any = None,
+    network: Any = None,
+    algorithm: Algorithm | None = None,
 ) -> Agent:
-    """The environment and network of a learner, made as `make_learner` makes them."""
+    """The environment and network of a learner, made as `make_learner` makes them.
+
+    `algorithm` says what the network's output means; it is the one that `config.algorithm` names if left out.
+    """
+    if algorithm is None:
+        algorithm = algorithms.get(config.algorithm)(config)
     if environment is None:
         environment = make(config.env, config.env_params)
-    adapter = adapt(as_environment(environment, environment_params), box_actions=config.box_actions)
-    network = as_present_protocol(network) if network else default_network(config, adapter)
+    environment = stack_frames(as_environment(environment, environment_params), config.frame_stack)
+    adapter = adapt(environment, box_actions=config.box_actions)
+    if algorithm.has_action_values and not isinstance(adapter.actions, Categorical):
+        rule = "one without action values where actions are a Box, which has no largest one"
+        raise FieldError("algorithm", rule, config.algorithm)
+    network = as_present_protocol(network) if network else default_network(config, adapter, algorithm)
     if config.normalize_observations and getattr(network, "takes_structure", False):
         raise FieldError("normalize_observations", "off where the network takes structured observations", "on")
-    return Agent(adapter, network)
+    return Agent(adapter, network, algorithm)
 
 
-def default_network(config: Config, adapter: Adapter) -> Network | RecurrentNetwork:
+def default_network(config: Config, adapter: Adapter, algorithm: Algorithm) -> Network | RecurrentNetwork:
     """The flax module that `config` describes."""
     _check_torso(config.network, adapter)
     shape: dict[str, Any] = {
         "num_params": adapter.actions.num_params,
         "is_gaussian": isinstance(adapter.actions, Gaussian),
+        "has_value": not algorithm.has_action_values,
         **{name: getattr(config, name) for name in _NETWORK},
     }
     if config.memory == "none":
@@ -129,7 +149,11 @@ class _Program(NamedTuple):
         settings = (Hyper() if hyper is None else hyper).as_arrays()
         unrolled = unrolled_threefry(key)
         resets_key = stream(unrolled, Domain.FIRST_RESETS)
-        actors = reset_actors(self.agent.adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        adapter = self.agent.adapter
+        actors = reset_actors(adapter, config.num_envs, resets_key, self.agent.memory(config.num_envs))
+        if config.reset_pool and not adapter.resets_itself:
+            pool_key = stream(unrolled, Domain.FIRST_POOL)
+            actors = actors._replace(pool=ResetPool.draw(adapter, config.reset_pool, pool_key))
         params = self.agent.init(stream(unrolled, Domain.PARAMETERS), actors.observation)
         lag = config.actor_lag
         state = LearnerState(
@@ -204,6 +228,8 @@ class _Program(NamedTuple):
         if state.replay is None:
             return unroll
         drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
+        if self.config.replay_fraction == 1.0:
+            unroll = jax.tree.map(lambda x: x[:, :0], unroll)
         return joined(unroll, drawn, self.config.burn_in)
 
     def moments(self, observation: Tree) -> Moments | None:
@@ -240,6 +266,11 @@ class _Program(NamedTuple):
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))
         check_own(metrics)
+        if after.actors.pool is not None:
+            metrics = metrics | {
+                "resets/pool": jnp.int32(after.actors.pool.size),
+                "resets/reused": after.actors.pool.reused,
+            }
         metrics = metrics | {
             "ratio/lag": jnp.minimum(before.update, self.config.actor_lag).astype(jnp.float32),
             "episodes": finished.episodes,
@@ -270,7 +301,7 @@ class _Program(NamedTuple):
         actions, episodes = self.agent.adapter.actions, self.config.evaluation_episodes
 
         def choose(key: Key, observation: Tree, memory: Tree) -> tuple[jax.Array, Tree, Tree]:
-            policy, _, memory = self.agent.step(state.params, state.observation_moments, observation, memory)
+            policy, memory = self.agent.policy(state, observation, memory)
             if self.config.evaluation_policy == "mode":
                 return actions.mode(policy), memory, ()
             return actions.sample(policy, actions.noise(key, (episodes,))), memory, ()
@@ -284,7 +315,7 @@ def _learned(state: LearnerState) -> Tree:
     Nor is the optimizer's looked at: its moments are means of gradients and of their squares, which are finite as
     long as the gradient's norm is. They are twice as large as the parameters.
     """
-    actors = state.actors._replace(state=None)
+    actors = state.actors._replace(state=None, pool=None)
     return dataclasses.replace(_frozen_here(state), hyper=None, alive=None, actors=actors, optimizer=None)
 
 

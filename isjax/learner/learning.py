@@ -96,20 +96,26 @@ class Learning(NamedTuple):
             policies = forward.policy_tm1, forward.policy_t
             return Batch(terms, *policies, source.action_tm1, state.algorithm, under)
         forward = self.forward_prepared(params, state, source)
-        actions, policy, old = self.agent.adapter.actions, forward.policy_tm1, source.old_terms
+        actions, old = self.agent.adapter.actions, source.old_terms
+        policy, old_policy = (self.target_policy(x, state) for x in (forward.policy_tm1, source.old_policy_tm1))
         terms = old._replace(
             log_pi_tm1=actions.log_prob(policy, source.action_tm1),
             entropy_tm1=actions.entropy(policy),
-            v_tm1=forward.v_tm1,
+            v_tm1=self.algorithm.value(forward.policy_tm1, forward.v_tm1, state.algorithm, state.hyper),
         )
         prepared = Prepared(
             advantage_tm1=self.standardized(source.advantage_tm1),
             target_tm1=source.target_tm1,
             old_log_pi_tm1=old.log_pi_tm1,
             old_v_tm1=old.v_tm1,
-            kl_tm1=actions.kl(source.old_policy_tm1, policy),
+            kl_tm1=actions.kl(old_policy, policy),
         )
-        return Batch(terms, policy, forward.policy_t, source.action_tm1, state.algorithm, under, prepared)
+        policies = forward.policy_tm1, forward.policy_t
+        return Batch(terms, *policies, source.action_tm1, state.algorithm, under, prepared)
+
+    def target_policy(self, policy: jax.Array, state: LearnerState) -> jax.Array:
+        """The distribution that is learned about, from what the network says."""
+        return self.algorithm.target_policy(policy, state.algorithm, state.hyper)
 
     def forward_prepared(self, params: Tree, state: LearnerState, steps: PreparedSteps) -> ForwardPass:
         """One forward pass over time steps in any order, or over the unroll that they are."""
@@ -123,17 +129,18 @@ class Learning(NamedTuple):
         """One forward pass over an unroll, and the terms that follow from it."""
         forward = self.agent.forward_unroll(params, state.observation_moments, unroll)
         discount_t, same_episode_t = ops.endings(unroll.terminated_t, unroll.truncated_t, state.hyper.discount)
-        actions = self.agent.adapter.actions
+        actions, value = self.agent.adapter.actions, self.algorithm.value
+        policy_tm1 = self.target_policy(forward.policy_tm1, state)
         terms = Terms(
-            log_pi_tm1=actions.log_prob(forward.policy_tm1, unroll.action_tm1),
-            entropy_tm1=actions.entropy(forward.policy_tm1),
-            v_tm1=forward.v_tm1,
-            v_t=forward.v_t,
+            log_pi_tm1=actions.log_prob(policy_tm1, unroll.action_tm1),
+            entropy_tm1=actions.entropy(policy_tm1),
+            v_tm1=value(forward.policy_tm1, forward.v_tm1, state.algorithm, state.hyper),
+            v_t=value(forward.policy_t, forward.v_t, state.algorithm, state.hyper),
             log_mu_tm1=unroll.log_mu_tm1,
             r_t=unroll.r_t,
             discount_t=discount_t,
             same_episode_t=same_episode_t,
-            is_valid_t=self.valid_steps(state.hyper, unroll, forward.policy_tm1),
+            is_valid_t=self.valid_steps(state.hyper, unroll, policy_tm1),
         )
         return forward, terms
 
@@ -209,8 +216,13 @@ class Learning(NamedTuple):
 
 
 def preconditioner(config: Config, hyper: Hyper) -> optax.GradientTransformation:
-    """The optimizer without its step size: clipping by global norm, then Adam, RMSprop or nothing."""
-    scale_by = {"adam": optax.scale_by_adam, "rmsprop": optax.scale_by_rms, "sgd": optax.identity}
+    """The optimizer without its step size: clipping by global norm, then Adam, RAdam, RMSprop or nothing."""
+    scale_by = {
+        "adam": optax.scale_by_adam,
+        "radam": optax.scale_by_radam,
+        "rmsprop": optax.scale_by_rms,
+        "sgd": optax.identity,
+    }
     return optax.chain(optax.clip_by_global_norm(hyper.max_grad_norm), scale_by[config.optimizer]())
 
 

@@ -47,6 +47,8 @@ class Domain(enum.IntEnum):
     """The environments that training starts in."""
     UPDATES = 2**31 + 22
     """Everything that updates draw, by update."""
+    FIRST_POOL = 2**31 + 23
+    """The reset states that a pool starts with."""
 
     # Of an update's key.
     ACTIONS = 2**31 + 30
@@ -54,7 +56,7 @@ class Domain(enum.IntEnum):
     STEPS = 2**31 + 31
     """The environments' own randomness, by step and environment."""
     RESETS = 2**31 + 32
-    """The states that episodes start anew from, by step and environment."""
+    """The states that episodes start anew from, by step and environment, or by place in a pool."""
     MINIBATCHES = 2**31 + 33
     """The order of steps, by epoch."""
     REPLAYED_UNROLLS = 2**31 + 34

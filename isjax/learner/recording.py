@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._checks import check_fraction
-from isjax.environments.distributions import ActionDistribution, Categorical, Gaussian
+from isjax.environments.distributions import ActionDistribution, Gaussian
 from isjax.learner.agent import Agent
 from isjax.learner.evaluation import play
 from isjax.learner.randomness import Domain, stream
@@ -79,21 +79,21 @@ def record(
             "uniform_share must be 0 where actions are unbounded or clipped onto their bounds, in any dimension: no "
             f"uniform policy shares their probabilities; but it is {uniform_share}."
         )
-    acting = state if behavior is None else behavior
 
     def choose(key: Key, observation: Tree, memories: tuple[Tree, Tree]) -> tuple[jax.Array, Tree, Tree]:
-        target, _, memory = agent.step(state.params, state.observation_moments, observation, memories[0])
+        target, memory = agent.policy(state, observation, memories[0])
         policy, acting_memory = target, memory
         if behavior is not None:
-            policy, _, acting_memory = agent.step(acting.params, acting.observation_moments, observation, memories[1])
+            policy, acting_memory = agent.policy(behavior, observation, memories[1])
         action = actions.sample(policy, actions.noise(stream(key, Domain.OWN_ACTIONS), (episodes,)))
+        uniform = _flat_logits(agent, observation, policy)
         if is_mixed:
             explores = jax.random.uniform(stream(key, Domain.EXPLORING), (episodes,)) < uniform_share
-            other = _uniform_action(actions, policy, stream(key, Domain.UNIFORM_ACTIONS))
+            other = _uniform_action(actions, uniform, stream(key, Domain.UNIFORM_ACTIONS))
             action = jnp.where(explores.reshape(-1, *(1,) * (action.ndim - 1)), other, action)
         log_mu = actions.log_prob(policy, action)
         if is_mixed:
-            log_uniform = _uniform_log_prob(actions, policy)
+            log_uniform = _uniform_log_prob(actions, uniform)
             log_mu = jnp.logaddexp(jnp.log1p(-uniform_share) + log_mu, jnp.log(uniform_share) + log_uniform)
         return action, (memory, acting_memory), (actions.log_prob(target, action), log_mu)
 
@@ -103,22 +103,22 @@ def record(
     return Recording(log_pi_tm1, log_mu_tm1, played.r_t, played.evaluation.length, played.evaluation.finished)
 
 
-def _uniform_action(actions: ActionDistribution, policy: jax.Array, key: Key) -> jax.Array:
+def _uniform_action(actions: ActionDistribution, flat: jax.Array, key: Key) -> jax.Array:
     """As the distribution samples it: an index, or a point before squashing."""
-    if isinstance(actions, Categorical):
-        return actions.sample(_flat_logits(policy), actions.noise(key, policy.shape[:-1]))
-    assert isinstance(actions, Gaussian)
+    if not isinstance(actions, Gaussian):
+        return actions.sample(flat, actions.noise(key, flat.shape[:-1]))
     nearly = 1.0 - 1e-6
-    return jnp.arctanh(jax.random.uniform(key, (*policy.shape[:-1], actions.dim), minval=-nearly, maxval=nearly))
+    return jnp.arctanh(jax.random.uniform(key, (*flat.shape[:-1], actions.dim), minval=-nearly, maxval=nearly))
 
 
-def _uniform_log_prob(actions: ActionDistribution, policy: jax.Array) -> jax.Array:
+def _uniform_log_prob(actions: ActionDistribution, flat: jax.Array) -> jax.Array:
     """Of any action that is legal."""
-    if isinstance(actions, Categorical):
-        return jnp.max(jax.nn.log_softmax(_flat_logits(policy)), axis=-1)
-    assert isinstance(actions, Gaussian)
-    return actions.uniform_log_prob()
+    if isinstance(actions, Gaussian):
+        return actions.uniform_log_prob()
+    return actions.log_prob(flat, actions.mode(flat))
 
 
-def _flat_logits(policy: jax.Array) -> jax.Array:
-    return jnp.where(jnp.isneginf(policy), -jnp.inf, 0.0)
+def _flat_logits(agent: Agent, observation: Tree, policy: jax.Array) -> jax.Array:
+    """0 for every action that the environment allows, whatever the policy does; −∞ for the others."""
+    legal = agent.adapter.legal(observation)
+    return jnp.zeros_like(policy) if legal is None else jnp.where(legal.astype(bool), 0.0, -jnp.inf)

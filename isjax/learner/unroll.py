@@ -12,7 +12,8 @@ from isjax.environments.api import Step
 from isjax.learner.config import Config
 from isjax.learner.metrics import expand
 from isjax.learner.randomness import Domain, stream
-from isjax.types import Key, Tree, Unroll
+from isjax.learner.resets import ResetPool
+from isjax.types import Flags, Key, Tree, Unroll
 
 _FEW_RESETS = 8
 """Among so many it is quicker to choose by selects than to gather."""
@@ -29,6 +30,8 @@ class Actors(NamedTuple):
     """`[B, ...]`, what a recurrent policy brings into its next step: empty where an episode starts."""
     episode_return: jax.Array
     """`[B]`, undiscounted and unscaled, so far."""
+    pool: ResetPool | None = None
+    """Where the next episodes start from; `None` if that is drawn for each unroll."""
 
 
 class Finished(NamedTuple):
@@ -52,8 +55,8 @@ def cut_rows(adapter: Adapter, unroll_length: int) -> int:
 
 
 def draw_resets(adapter: Adapter, config: Config, key: Key) -> tuple[Tree, Tree] | None:
-    """`(observation, state)` `[R, B, ...]` of the next episodes, or `None` if the environment draws its own."""
-    if adapter.resets_itself:
+    """`(observation, state)` `[R, B, ...]` of the next episodes, or `None` if they come from elsewhere."""
+    if adapter.resets_itself or config.reset_pool:
         return None
     rows = config.resets_per_unroll or config.unroll_length
     return jax.vmap(jax.vmap(adapter.reset))(jax.random.split(key, (rows, config.num_envs)))
@@ -62,6 +65,8 @@ def draw_resets(adapter: Adapter, config: Config, key: Key) -> tuple[Tree, Tree]
 def choose_resets(config: Config, fresh: Tree, t: jax.Array, end_count: jax.Array) -> Tree:
     """Of `[R, B, ...]`, what each environment would start anew from at step `t`: `[B, ...]`."""
     rows = config.resets_per_unroll
+    if fresh is None:
+        return None
     if rows == 0:
         return jax.tree.map(lambda x: x[t], fresh)
     turn = end_count % rows
@@ -82,13 +87,22 @@ def step_and_reset(
 ) -> tuple[Step, tuple[Tree, Tree]]:
     """One step of one environment, and `(observation, state)` to act on next: `fresh` where the episode has ended.
 
-    This is the only place where environments are reset, but for those that do it themselves.
+    Without `fresh` it is the state reached, which may be the last one of an episode. This and `start_from_pool` are
+    the only places where environments are reset, but for those that do it themselves.
     """
     after = adapter.step(key, state, action)
     if after.following is not None:
         return after, after.following
     ended, reached = after.ended, (after.observation, after.state)
+    if fresh is None:
+        return after, reached
     return after, jax.tree.map(lambda new, old: jnp.where(ended, new, old), fresh, reached)
+
+
+def start_from_pool(pool: ResetPool, ended: Flags, reached: tuple[Tree, Tree]) -> tuple[tuple[Tree, Tree], ResetPool]:
+    """`(observation, state)` `[B, ...]` to act on next: of the pool where the episode has ended."""
+    starts, pool = pool.take(ended)
+    return jax.tree.map(lambda new, old: jnp.where(expand(ended, old), new, old), starts, reached), pool
 
 
 def act(
@@ -117,6 +131,9 @@ def act(
     noise = adapter.actions.noise(stream(key, Domain.ACTIONS), (rows, num_envs))
     step_keys = jax.random.split(stream(key, Domain.STEPS), (rows, num_envs))
     fresh = draw_resets(adapter, config, stream(key, Domain.RESETS))
+    if actors.pool is not None:
+        refilled = actors.pool.refill(adapter, config.resets_per_update, stream(key, Domain.RESETS))
+        actors = actors._replace(pool=refilled)
     step_all = jax.vmap(functools.partial(step_and_reset, adapter))
     slots = jnp.arange(cut_rows(adapter, rows))
 
@@ -131,10 +148,12 @@ def act(
         slot = jnp.minimum(cut_count, slots.size - 1)
         fill = after.truncated[None, :] & (slots[:, None] == slot[None, :])
         cuts = jax.tree.map(lambda kept, x: jnp.where(expand(fill, kept), x[None], kept), cuts, after.observation)
-        ended = after.ended
+        ended, pool = after.ended, actors.pool
+        if pool is not None:
+            (observation, state), pool = start_from_pool(pool, ended, (observation, state))
         episode_return = actors.episode_return + after.reward
         memory = jax.tree.map(lambda x: jnp.where(expand(ended, x), jnp.zeros_like(x), x), memory)
-        actors_next = Actors(observation, state, memory, jnp.where(ended, 0.0, episode_return))
+        actors_next = Actors(observation, state, memory, jnp.where(ended, 0.0, episode_return), pool)
         finished_return = jnp.where(ended, episode_return, 0.0)
         kept = (actors.observation, action, params, after.reward, after.terminated, after.truncated, slot)
         return (actors_next, cuts, cut_count + after.truncated, end_count + ended), (kept, finished_return)

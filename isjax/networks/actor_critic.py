@@ -20,6 +20,8 @@ class _Composed(nn.Module):
 
     num_params: int
     is_gaussian: bool = False
+    has_value: bool = True
+    """See `heads.Heads`."""
     network: str = "mlp"
     torso: tuple[int, ...] = (64,)
     channels: int = 16
@@ -45,7 +47,7 @@ class _Composed(nn.Module):
 
     def apply_heads(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Policy and value of features."""
-        return make_heads(self.heads, self.num_params, self.is_gaussian)(x, x_value)
+        return make_heads(self.heads, self.num_params, self.is_gaussian, self.has_value)(x, x_value)
 
 
 @takes_former_names

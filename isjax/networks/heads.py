@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer, normal, zeros
 
+from isjax.errors import FieldError
 from isjax.registry import Registry
 
 _POLICY_SCALE = 0.01
@@ -21,6 +22,8 @@ class Heads(nn.Module):
 
     num_params: int
     is_gaussian: bool
+    has_value: bool = True
+    """False where the network's output is the value of each action: what is returned as value is then not used."""
 
     def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """`(policy [..., P], value [...])` of features `[..., W]`; `x_value` has the value's own, if it has its own."""
@@ -38,6 +41,9 @@ class Linear(Heads):
     def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `Heads`."""
         outputs = self.num_params // 2 if self.is_gaussian else self.num_params
+        if not self.has_value:
+            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="action_values")(x)
+            return policy, jnp.max(policy, axis=-1)
         if x_value is None:
             # Both heads in one product: policy columns first, the value last.
             joint = nn.Dense(outputs + 1, kernel_init=_joint_init, name="heads")(x)
@@ -51,9 +57,26 @@ class Linear(Heads):
         return policy, value
 
 
-def make_heads(name: str, num_params: int, is_gaussian: bool) -> Heads:
+@heads.register("dueling")
+class Dueling(Heads):
+    """Of each action how much it is better than the others, and what they have in common (Wang et al. 2016, eq. 9).
+
+    Without action values that is an actor-critic whose logits and value are these two.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `Heads`."""
+        if self.is_gaussian:
+            raise FieldError("heads", "for Box actions as well where actions are a Box", "dueling")
+        advantage = nn.Dense(self.num_params, kernel_init=_scaled_normal(_POLICY_SCALE), name="advantage")(x)
+        value = nn.Dense(1, kernel_init=_scaled_normal(_POLICY_SCALE), name="value")(x if x_value is None else x_value)
+        return value + advantage - jnp.mean(advantage, axis=-1, keepdims=True), value[..., 0]
+
+
+def make_heads(name: str, num_params: int, is_gaussian: bool, has_value: bool = True) -> Heads:
     """The module of that name."""
-    return heads.get(name)(num_params, is_gaussian, name="heads")
+    return heads.get(name)(num_params, is_gaussian, has_value, name="heads")
 
 
 def _joint_init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:

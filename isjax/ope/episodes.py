@@ -9,6 +9,7 @@ from isjax._checks import check_flags, check_fraction, check_same_shape, series
 from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.ratios import product_of_ratios
 from isjax.ops.reduction import count_valid, mean_over_valid
+from isjax.ops.weights import log_sum_exp
 from isjax.types import Flags, Scalar, Series
 
 
@@ -30,6 +31,8 @@ class Estimate(NamedTuple):
     log_weight: jax.Array | None = None
     """`[N]`: logarithms, up to a constant for self-normalized estimates, of the weights behind the effective
     sample size; `−inf` for a weight of zero."""
+    log_step_weight_t: jax.Array | None = None
+    """`[T, N]`: the same of each step, by estimators whose weights are not products of ratios."""
 
 
 class Episodes(NamedTuple):
@@ -80,6 +83,14 @@ class Log(NamedTuple):
     def log_weight(self) -> jax.Array:
         """`[N]`, `log ρ_{0:T−1}` of each whole episode; `−inf` for a column that is none."""
         return jnp.where(self.is_episode, self.log_product_t[-1], -jnp.inf)
+
+    def mean_over_steps(self, log_weight_t: Series) -> jax.Array:
+        """`[N]`, logarithm of the mean of weights `[T, N]` over all discounted steps that some episode reaches."""
+        counts = self.is_episode[None] & jnp.any(self.is_valid_t, 1, keepdims=True)
+        log_share_t = jnp.broadcast_to(jnp.where(counts, self.log_discount_t, -jnp.inf), log_weight_t.shape)
+        log_length = jnp.max(log_sum_exp(log_share_t, 0))
+        weight = log_sum_exp(jnp.where(counts, log_weight_t + self.log_discount_t, -jnp.inf), 0)
+        return weight - jnp.where(jnp.isneginf(log_length), 0.0, log_length)
 
     @property
     def log_row_weight_t(self) -> Series:

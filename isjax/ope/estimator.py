@@ -14,8 +14,9 @@ from isjax.types import Scalar
 class Family:
     """Estimators that weight episodes alike, whatever they do to the weights afterwards."""
 
-    log_weights: Callable[[Log, Scalar], jax.Array]
-    """From the log and the discount to `[N]`: logarithms of each episode's weight, which is 1 in expectation."""
+    log_weights: Callable[[Log, Scalar], jax.Array] | None
+    """From the log and the discount to `[N]`: logarithms of each episode's weight, which is 1 in expectation; None
+    if the estimate itself tells them, in `log_weight` and `log_step_weight_t`."""
     is_per_step: bool
     """Whether each step has a weight of its own, so that late steps may rest on fewer episodes than early ones."""
 
@@ -28,7 +29,8 @@ class Estimator:
     """
 
     function: Callable[..., Estimate]
-    """It takes log-ratios, rewards, the discount and `is_valid_t`; `v_tm1` and `q_tm1` too if it needs a model."""
+    """It takes log-ratios, rewards, the discount and `is_valid_t`; `v_tm1` and `q_tm1` too if it needs a model,
+    `state_tm1` and `num_states` if it needs states."""
     family: Family
     title: str
     """Its name for people: "weighted per decision"."""
@@ -36,6 +38,10 @@ class Estimator:
     """What the bootstrap makes of it, as a function in `isjax.ope.resampling`; None if only Student's interval is
     to be had."""
     needs_model: bool = False
+    needs_states: bool = False
+    """Whether it is for logs whose states are integers, in a column `state`."""
+    is_default: bool = True
+    """Whether it is used without being asked for by name, where the log has what it needs."""
     is_consistent: bool = True
     """An estimator that is not consistent is used only if it is asked for by name."""
     is_truncated: bool = False

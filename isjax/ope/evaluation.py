@@ -1,7 +1,5 @@
 """Every estimate that a log allows, with its interval, and a verdict in words on whether to believe it."""
 
-import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,14 +8,16 @@ import numpy as np
 
 from isjax._checks import check_fraction
 from isjax.errors import FieldError
-from isjax.ope.episodes import Estimate, Log
+from isjax.ope.episodes import Estimate, Log, estimate
 from isjax.ope.estimator import ESTIMATORS, Estimator, register
+from isjax.ope.influence import mean_weight_of_states
 from isjax.ope.intervals import student_interval
 from isjax.ope.magic import MAGIC
 from isjax.ope.model_assisted import DOUBLY_ROBUST, WEIGHTED_DOUBLY_ROBUST
+from isjax.ope.on_host import on_host
 from isjax.ope.per_decision import PER_DECISION_IS, WEIGHTED_PER_DECISION_IS, WEIGHTED_PER_DECISION_IS_RATIO_FORM
-from isjax.ope.precision import in_float64, rescaled, restored
-from isjax.ope.resampling import resampled_values
+from isjax.ope.precision import rescaled, restored
+from isjax.ope.resampling import Draws, mean_over_episodes, number_of_states, resampled_values
 from isjax.ope.trajectory import (
     DISCOUNTING_AWARE_IS,
     ORDINARY_IS,
@@ -26,9 +26,9 @@ from isjax.ope.trajectory import (
     WEIGHTED_IS,
     ordinary_is,
 )
+from isjax.ope.verdicts import CARRIED, FEW_EFFECTIVE, FEWEST_EFFECTIVE, Judged, cumulative_shares, is_better, judge
 from isjax.ops.diagnostics import effective_sample_size
 from isjax.ops.pareto import pareto_k
-from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.stats import Interval, check_level
 from isjax.types import Key, LoggedEpisodes
 
@@ -47,58 +47,10 @@ for _estimator in (
 ):
     register(_estimator)
 
-AFFORDABLE_CELLS = 2**34
-"""Above so many cells, T · N · resamples, intervals are Student's."""
-UNRELIABLE_K = 0.7
-"""Above it an importance-weighted mean is not to be believed (Vehtari et al. 2024)."""
-HEAVY_K = 0.5
-"""Above it the variance of the weights is infinite."""
-FEWEST_EFFECTIVE = 10.0
-"""With a smaller effective sample size an estimate is not to be believed."""
-FEW_EFFECTIVE = 100.0
-"""With a smaller one it is to be taken with care."""
-MANY_WITH_FEWEST, MANY_WITH_FEW = 0.1, 0.2
-"""Shares of an episode's discounted steps: where more of them rest on a smaller effective sample size than 10, or
-100, an estimate that weights each step on its own is not to be believed, or to be taken with care."""
-FEWEST_EPISODES = 25
-"""With fewer episodes neither the tail of the weights nor their mean can be judged."""
-FARTHEST_MEAN = 4.0
-"""How many standard errors the mean weight may lie from 1, which it is expected to be."""
-SATURATED = math.exp(MAX_LOG_RATIO)
-"""Where the weights in plain means saturate: such a mean is too small."""
-CARRIED = 0.9
-"""The verdict counts the episodes that carry this share of the weight."""
-
-
-class Judged(NamedTuple):
-    """One estimate, and what to think of it. Numbers are plain floats, infinite or NaN where they are."""
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    interval: str
-    """How the interval was made: "percentile bootstrap" or "Student"."""
-    effective_sample_size: float
-    pareto_k: float
-    """Of the weights that the estimate gives to episodes; for the truncated estimate, before truncation."""
-    largest_share: float
-    """Share of the weight that the heaviest episode carries."""
-    carriers: int
-    """The fewest episodes that carry 90 % of the weight."""
-    carried: float
-    """The share that they carry."""
-    mean_weight: float
-    """1 in expectation: what the weights of this family come to before any normalization or truncation."""
-    steps_below_10: float
-    """Share of the discounted steps at which the products of ratios so far have an effective sample size below 10;
-    0 for estimates that do not weight each step on its own."""
-    steps_below_100: float
-    """The same for 100."""
-    trust: str
-    """One of "yes", "with care" and "no"."""
-    verdict: str
-    """In words, with the reasons."""
+AFFORDABLE_CELLS, AFFORDABLE_DRAWS = 2**34, 2**27
+"""Above so many cells, T · N · resamples, or draws, N · resamples, intervals are Student's."""
+BEHAVIOR = "the policy that acted"
+"""What its mean return is called among the values of resamples."""
 
 
 class Evaluation(NamedTuple):
@@ -113,6 +65,15 @@ class Evaluation(NamedTuple):
     estimates: dict[str, Judged]
     log_weight: np.ndarray
     """`[N]`, `log ρ_{0:T−1}` of each episode."""
+    effective_t: np.ndarray
+    """`[T]`, the effective sample size of the products of ratios `ρ_{0:t}`, over all episodes."""
+    running_t: np.ndarray
+    """`[T]`, how many episodes reach each step."""
+    drawn: dict[str, np.ndarray]
+    """`[resamples]`, the values of each estimator, and of the policy that acted, on the same resamples; empty where
+    nothing was resampled."""
+    contributions: dict[str, np.ndarray]
+    """`[N]`, what each episode contributes to each estimate, and to the mean return of the policy that acted."""
 
 
 def evaluate_log(
@@ -150,91 +111,135 @@ def evaluate_log(
     >>> evaluate_log(log, 1.0, key=jax.random.key(0), estimators=("weighted_is",)).estimates["weighted_is"].verdict
     'trust'
     """
-    names = chosen_estimators(estimators, has_model=log.q_tm1 is not None)
+    names = chosen_estimators(estimators, has_model=log.q_tm1 is not None, has_states=log.state_tm1 is not None)
     check_fraction(discount=discount)
     check_level(level)
     if resamples < 0:
         raise FieldError("resamples", "at least 0", resamples)
     log, exponent = rescaled(log)
     chosen = tuple(ESTIMATORS[name] for name in names)
-    with in_float64():
-        answers = jax.device_get(_answers(chosen, log, discount, level))
-        drawn: dict[str, np.ndarray] = {}
-        if 0 < resamples * log.r_t.size <= AFFORDABLE_CELLS:
-            resamplings = {of.name: of.resampling for of in chosen if of.resampling is not None}
-            drawn = resampled_values(key, log, discount, answers.estimates, resamplings, resamples=resamples)
-    lengths = np.sum(np.asarray(log.is_valid_t), 0)
-    return Evaluation(
-        episodes=int(np.sum(lengths > 0)),
-        rows=int(lengths.sum()),
-        longest=int(lengths.max()),
-        behavior_value=restored(answers.behavior.value, exponent),
-        behavior_standard_error=restored(answers.behavior.standard_error, exponent),
-        estimates={
-            of.name: _judged(i, of, answers, drawn.get(of.name), level, exponent) for i, of in enumerate(chosen)
-        },
-        log_weight=answers.log_weight[lengths > 0],
-    )
+    num_states = number_of_states(log)
+    episodes = log.r_t.shape[1]
+    is_affordable = resamples * log.r_t.size <= AFFORDABLE_CELLS and resamples * episodes <= AFFORDABLE_DRAWS
+    draws = Draws(key, log.r_t.shape, resamples) if resamples and is_affordable else None  # Begins to draw at once.
+    answers = on_host(lambda log, discount: _answers(chosen, log, discount, level, num_states), log, discount)
+    drawn: dict[str, np.ndarray] = {}
+    if draws:
+        resamplings = {of.name: of.resampling for of in chosen if of.resampling} | {BEHAVIOR: mean_over_episodes}
+        drawn = resampled_values(draws, log, discount, answers.estimates | {BEHAVIOR: answers.behavior}, resamplings)
+    valid_t = np.asarray(log.is_valid_t)
+    lengths = np.sum(valid_t, 0)
+    is_episode = lengths > 0
+    contributions = {name: of.per_episode for name, of in answers.estimates.items()}
+    contributions[BEHAVIOR] = answers.behavior.per_episode
+    with np.errstate(over="ignore"):
+        judged = {of.name: _judged(of, answers, drawn, level, exponent) for of in chosen}
+        return Evaluation(
+            episodes=int(np.sum(is_episode)),
+            rows=int(lengths.sum()),
+            longest=int(lengths.max()),
+            behavior_value=restored(answers.behavior.value, exponent),
+            behavior_standard_error=restored(answers.behavior.standard_error, exponent),
+            estimates=judged,
+            log_weight=answers.log_weight[is_episode],
+            effective_t=answers.effective_t,
+            running_t=np.sum(valid_t, 1),
+            drawn={name: np.ldexp(x, exponent) for name, x in drawn.items()},
+            contributions={name: np.ldexp(x[is_episode], exponent) for name, x in contributions.items()},
+        )
 
 
-def chosen_estimators(names: tuple[str, ...], *, has_model: bool) -> tuple[str, ...]:
+def chosen_estimators(names: tuple[str, ...], *, has_model: bool, has_states: bool = False) -> tuple[str, ...]:
     """The estimators asked for, or all that apply.
 
     Raises:
-      ValueError: one is unknown, or needs columns `q` and `v` that the log lacks.
+      ValueError: one is unknown, or needs columns `q` and `v`, or `state`, that the log lacks.
     """
-    applicable = [name for name, of in ESTIMATORS.items() if has_model or not of.needs_model]
+    with_states = [name for name, of in ESTIMATORS.items() if has_states or not of.needs_states]
+    applicable = [name for name in with_states if has_model or not ESTIMATORS[name].needs_model]
     for name in names:
         if name not in ESTIMATORS:
             rule = f"among {', '.join(ESTIMATORS)}"
             raise FieldError("estimators", rule, repr(name), "{field} must be {rule}, but one is {value}.")
+        if name not in with_states:
+            rule = "do without states for a log without a column state"
+            raise FieldError("estimators", rule, name, "{field} must {rule}, but {value} needs them.")
         if name not in applicable:
             rule = "do without a model for a log without q and v"
             raise FieldError("estimators", rule, name, "{field} must {rule}, but {value} needs one.")
-    return tuple(dict.fromkeys(names)) or tuple(name for name in applicable if ESTIMATORS[name].is_consistent)
-
-
-class _Answers(NamedTuple):
-    """What is computed on the device, in one program."""
-
-    estimates: dict[str, Estimate]
-    intervals: Interval
-    """Student's, `[estimators]`."""
-    pareto_k: jax.Array
-    """`[estimators]`."""
-    mean_weights: dict[str, Estimate]
-    """Of the family of each estimator."""
-    steps_below: jax.Array
-    """`[2]`, shares of the discounted steps with an effective sample size below `FEWEST_` and `FEW_EFFECTIVE`."""
-    behavior: Estimate
-    log_weight: jax.Array
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _answers(chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float) -> _Answers:
-    arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
-    model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
-    estimates = {of.name: of.function(*arrays, **(model if of.needs_model else {})) for of in chosen}
-    checked = Log.checked(*arrays)
-    where = checked.is_episode
-    weights = {family: family.log_weights(checked, discount) for family in {of.family: None for of in chosen}}
-    tails = {of.name: weights[of.family] if of.is_truncated else estimates[of.name].log_weight for of in chosen}
-    stacked = lambda trees: jax.tree.map(lambda *x: jnp.stack(x), *trees)  # noqa: E731
-    means = {family: _mean_weight(log_weights, where) for family, log_weights in weights.items()}
-    return _Answers(
-        estimates,
-        jax.vmap(functools.partial(student_interval, level=level))(stacked(list(estimates.values()))),
-        jax.vmap(lambda tail: pareto_k(tail, where=where))(stacked(list(tails.values()))),
-        {of.name: means[of.family] for of in chosen},
-        _steps_below(checked),
-        ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:]),
-        checked.log_weight,
+    return tuple(dict.fromkeys(names)) or tuple(
+        name for name in applicable if ESTIMATORS[name].is_consistent and ESTIMATORS[name].is_default
     )
 
 
-def _steps_below(log: Log) -> jax.Array:
+class _Answers(NamedTuple):
+    """What is computed in one program."""
+
+    estimates: dict[str, Estimate]
+    intervals: dict[str, Interval]
+    """Student's."""
+    differences: dict[str, Estimate]
+    """From the mean return of the policy that acted, on the same episodes."""
+    bounds: dict[str, Interval]
+    """Student's, of the differences, each end from one side."""
+    pareto_k: dict[str, jax.Array]
+    mean_weights: dict[str, Estimate]
+    """Of the family of each estimator."""
+    steps_below: dict[str, jax.Array]
+    """`[2]` each, shares of the discounted steps with an effective sample size below `FEWEST_` and
+    `FEW_EFFECTIVE`."""
+    behavior: Estimate
+    log_weight: jax.Array
+    effective_t: jax.Array
+
+
+def _answers(
+    chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float, num_states: int
+) -> _Answers:
+    arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
+    model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}
+    states: dict[str, Any] = {"state_tm1": log.state_tm1, "num_states": num_states}
+    checked = Log.checked(*arrays)
+    where = checked.is_episode
+    log_products_t = jnp.where(where[None], checked.log_product_t, -jnp.inf)
+    shared = {of.family: of.family.log_weights(checked, discount) for of in chosen if of.family.log_weights}
+    shared_means = {family: _mean_weight(log_weights, where) for family, log_weights in shared.items()}
+    estimates, weights, means, steps_below = {}, {}, {}, {}
+    for of in chosen:
+        takes = (model if of.needs_model else {}) | (states if of.needs_states else {})
+        found = of.function(*arrays[:3], is_valid_t=log.is_valid_t, **takes)
+        log_step_weight_t = log_products_t if found.log_step_weight_t is None else found.log_step_weight_t
+        estimates[of.name] = found._replace(log_step_weight_t=None)
+        weights[of.name] = shared.get(of.family, found.log_weight)
+        means[of.name] = shared_means.get(of.family) or mean_weight_of_states(of, log, discount, num_states)
+        steps_below[of.name] = _steps_below(checked, log_step_weight_t)
+    tails = {of.name: weights[of.name] if of.is_truncated else estimates[of.name].log_weight for of in chosen}
+    behavior = ordinary_is(jnp.zeros_like(log.log_rho_tm1), *arrays[1:])
+    differences = {name: _difference(of, behavior) for name, of in estimates.items()}
+    one_sided = 2.0 * level - 1.0 if level > 0.5 else level
+    return _Answers(
+        estimates,
+        {name: student_interval(of, level=level) for name, of in estimates.items()},
+        differences,
+        {name: student_interval(of, level=one_sided) for name, of in differences.items()},
+        {name: pareto_k(tail, where=where) for name, tail in tails.items()},
+        means,
+        steps_below,
+        behavior,
+        checked.log_weight,
+        effective_sample_size(log_products_t, axis=1),
+    )
+
+
+def _difference(of: Estimate, behavior: Estimate) -> Estimate:
+    """The estimate minus the mean return of the policy that acted, paired by episodes."""
+    log_weight = jnp.where(of.is_episode, 0.0, -jnp.inf) if of.log_weight is None else of.log_weight
+    return estimate(of.value - behavior.value, of.per_episode - behavior.per_episode, log_weight, of.is_episode)
+
+
+def _steps_below(log: Log, log_step_weight_t: jax.Array) -> jax.Array:
     """A mean over whole episodes hides that late steps may rest on one of them."""
-    effective_t = effective_sample_size(jnp.where(log.is_episode[None], log.log_product_t, -jnp.inf), axis=1)
+    effective_t = effective_sample_size(log_step_weight_t, axis=1)
     weight_t = jnp.where(jnp.any(log.is_valid_t, 1), jnp.exp(log.log_discount_t[:, 0]), 0.0)
     limits = jnp.array([FEWEST_EFFECTIVE, FEW_EFFECTIVE])
     is_below = effective_t[None, :] < limits[:, None]
@@ -247,24 +252,26 @@ def _mean_weight(log_weight: jax.Array, is_episode: jax.Array) -> Estimate:
     return ordinary_is(log_weight[None], ones, 1.0, is_episode[None])
 
 
-def _judged(i: int, of: Estimator, answers: _Answers, drawn: np.ndarray | None, level: float, exponent: int) -> Judged:
-    """The i-th estimate, in the unit of the rewards."""
-    estimate, mean = answers.estimates[of.name], answers.mean_weights[of.name]
-    ends = answers.intervals.low[i], answers.intervals.high[i]
-    if drawn is not None and np.isfinite(estimate.standard_error):
-        ends = np.quantile(drawn, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
-    n = int(np.sum(estimate.is_episode))
-    cumulative = cumulative_shares(np.asarray(estimate.log_weight))
+def _judged(of: Estimator, answers: _Answers, drawn: dict[str, np.ndarray], level: float, exponent: int) -> Judged:
+    """An estimate in the unit of the rewards."""
+    found, mean = answers.estimates[of.name], answers.mean_weights[of.name]
+    ends, bounds = answers.intervals[of.name], answers.bounds[of.name]
+    if of.name in drawn and np.isfinite(found.standard_error):
+        ends = np.quantile(drawn[of.name], [0.5 - 0.5 * level, 0.5 + 0.5 * level])
+        low, high = np.quantile(drawn[of.name] - drawn[BEHAVIOR], [1.0 - max(level, 0.5), max(level, 0.5)])
+        bounds = min(low, bounds[0]), max(high, bounds[1])
+    n = int(np.sum(found.is_episode))
+    cumulative = cumulative_shares(np.asarray(found.log_weight))
     carriers = min(int(np.searchsorted(cumulative, CARRIED)) + 1, n)
-    steps_below = answers.steps_below if of.family.is_per_step else np.zeros(2)
+    steps_below = answers.steps_below[of.name] if of.family.is_per_step else np.zeros(2)
     judged = Judged(
-        value=restored(estimate.value, exponent),
-        standard_error=restored(estimate.standard_error, exponent),
+        value=restored(found.value, exponent),
+        standard_error=restored(found.standard_error, exponent),
         low=restored(ends[0], exponent),
         high=restored(ends[1], exponent),
-        interval="Student" if drawn is None else "percentile bootstrap",
-        effective_sample_size=float(estimate.effective_sample_size),
-        pareto_k=float(answers.pareto_k[i]),
+        interval="percentile bootstrap" if of.name in drawn else "Student",
+        effective_sample_size=float(found.effective_sample_size),
+        pareto_k=float(answers.pareto_k[of.name]),
         largest_share=float(cumulative[0]),
         carriers=carriers,
         carried=float(cumulative[carriers - 1]),
@@ -273,64 +280,11 @@ def _judged(i: int, of: Estimator, answers: _Answers, drawn: np.ndarray | None, 
         steps_below_100=float(steps_below[1]),
         trust="",
         verdict="",
+        mean_weight_standard_error=float(mean.standard_error),
+        difference=restored(answers.differences[of.name].value, exponent),
+        difference_low=restored(bounds[0], exponent),
+        difference_high=restored(bounds[1], exponent),
     )
-    trust, verdict = judge(judged, n, float(mean.standard_error), caveat=of.caveat)
-    return judged._replace(trust=trust, verdict=verdict)
-
-
-def cumulative_shares(log_weight: np.ndarray) -> np.ndarray:
-    """`[N]`, the share of all weight that the heaviest, the two heaviest … episodes carry; zeros for no weight."""
-    descending = np.sort(log_weight.astype(np.float64))[::-1]
-    weight = np.exp(descending - (descending[0] if np.isfinite(descending[0]) else 0.0))
-    return np.cumsum(weight) / max(weight.sum(), 1.0)
-
-
-def judge(of: Judged, episodes: int, mean_standard_error: float, *, caveat: str = "") -> tuple[str, str]:
-    """Whether an estimate is to be trusted, "yes", "with care" or "no", and the verdict in words.
-
-    It is not where `k̂` is above 0.7, the effective sample size below 10, or the mean weight more than four
-    standard errors away from 1, and where more than a tenth of the discounted steps rest on an effective sample
-    size below 10. It is with care where `k̂` is above 0.5 or cannot be told, the effective sample size below 100,
-    overall or at more than a fifth of the steps, or the estimator has a caveat, as `magic` does.
-    """
-    no: list[str] = []
-    care = [caveat] if caveat else []
-    if not np.isfinite(of.value):
-        no.append("the estimate overflowed")
-    if of.mean_weight * episodes > 0.99 * SATURATED:
-        no.append("a weight is beyond exp(80), where plain means cut it off")
-    if of.effective_sample_size == 0:
-        no.append("no episode has any weight under the target policy")
-    elif of.effective_sample_size < FEW_EFFECTIVE:
-        reasons = no if of.effective_sample_size < FEWEST_EFFECTIVE else care
-        reasons.append(_who_carries(of, episodes))
-    if of.steps_below_10 > MANY_WITH_FEWEST:
-        no.append(_thin(of.steps_below_10, FEWEST_EFFECTIVE))
-    elif of.steps_below_100 > MANY_WITH_FEW and of.effective_sample_size >= FEW_EFFECTIVE:
-        care.append(_thin(of.steps_below_100, FEW_EFFECTIVE))
-    if episodes < FEWEST_EPISODES:
-        care.append(f"{episodes} episodes are too few to judge the tail of the weights")
-    elif of.effective_sample_size > 0:
-        if not np.isfinite(of.pareto_k):
-            care.append("the tail of the weights cannot be judged")
-        elif of.pareto_k > HEAVY_K:
-            is_worse = of.pareto_k > UNRELIABLE_K
-            limit = UNRELIABLE_K if is_worse else HEAVY_K
-            (no if is_worse else care).append(f"the weights have a heavy tail, Pareto k {of.pareto_k:.2f} > {limit}")
-        if not abs(of.mean_weight - 1.0) <= FARTHEST_MEAN * mean_standard_error + 1e-3:
-            no.append(f"the mean weight is {of.mean_weight:.2g}, not 1: the log misses what the target policy does")
-    if no:
-        return "no", f"do not trust: {'; '.join(no)}"
-    return ("with care", f"trust with care: {'; '.join(care)}") if care else ("yes", "trust")
-
-
-def _thin(share: float, limit: float) -> str:
-    return f"{100.0 * share:.0f} % of the discounted steps rest on an effective sample size below {limit:g}"
-
-
-def _who_carries(of: Judged, episodes: int) -> str:
-    """How few episodes carry nearly all of the weight, or to how few they amount."""
-    if of.carriers <= episodes / 2:
-        verb = "carries" if of.carriers == 1 else "carry"
-        return f"{of.carriers:,} of {episodes:,} episodes {verb} {100.0 * of.carried:.0f} % of the weight"
-    return f"the effective sample size is {of.effective_sample_size:.1f}"
+    trust, verdict = judge(judged, n, judged.mean_weight_standard_error, caveat=of.caveat)
+    judged = judged._replace(trust=trust, verdict=verdict)
+    return judged._replace(better=is_better(judged))

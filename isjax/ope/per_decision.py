@@ -113,9 +113,7 @@ def total_step_weight(weight_t: Series, log: Log) -> jax.Array:
 
 def mean_step_weights(log: Log, discount: Scalar) -> jax.Array:
     """`[N]`, logarithms of each episode's products of ratios so far, averaged over all discounted steps."""
-    reached_t = jnp.any(log.is_valid_t, 1, keepdims=True)
-    log_length = jnp.log(jnp.sum(jnp.where(reached_t, log.discount_t, 0.0)))
-    return log_sum_exp(log.log_row_weight_t, 0) - log_length
+    return log.mean_over_steps(log.log_product_t)
 
 
 PER_DECISION = Family(log_weights=mean_step_weights, is_per_step=True)

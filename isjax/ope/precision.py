@@ -36,7 +36,7 @@ def rescaled(log: LoggedEpisodes) -> tuple[LoggedEpisodes, int]:
     arrays = {
         name: np.where(is_valid_t, np.asarray(x, np.float64), 0.0)
         for name, x in log._asdict().items()
-        if x is not None and name != "is_valid_t"
+        if x is not None and name not in ("is_valid_t", "state_tm1")
     }
     for name, x in arrays.items():
         is_bad = np.isnan(x) | (np.isposinf(x) if name == "log_rho_tm1" else np.isinf(x))

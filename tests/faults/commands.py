@@ -142,7 +142,7 @@ PROCESSES = [
     Case("train --help", 1, "the output cannot be written", shell="$ISJAX > /dev/full"),
     Case("--version", 0, shell="$ISJAX >&-"),
     Case("trian", 2, shell="$ISJAX 2>&-"),
-    Case("--help", 130, "Interrupted", shell="$ISJAX & MOMENT; kill -INT $!; wait $!"),
+    Case("sweep --help", 130, "Interrupted", shell="$ISJAX & MOMENT; kill -INT $!; wait $!"),
     Case("train --help", 130, "Interrupted", shell="$ISJAX & MOMENT; kill -USR1 $!; wait $!"),
     Case(f"train {SMALL} --out OUT", 0, "IQM return", environment={"JAX_DEBUG_NANS": "1"}),
     Case(

@@ -159,7 +159,10 @@ def _without_meaning(suffix: str, rng: np.random.Generator) -> Iterator[Case]:
 
     for name in WANTED:
         row = int(rng.integers(ROWS))
-        yield refused(f"without {name}", _with(**{name: None}))
+        if name in ("episode", "step"):  # The rows are in order: what is missing follows from it.
+            yield Case(f"{suffix} without {name}", _written(_with(**{name: None}), suffix), good())
+        else:
+            yield refused(f"without {name}", _with(**{name: None}))
         yield refused(f"{name} missing in row {row}", _changed(name, row, np.nan, float))
         yield refused(f"{name} infinite in row {row}", _changed(name, row, np.inf, float))
         yield refused(f"{name} is text in row {row}", _changed(name, row, "x"))

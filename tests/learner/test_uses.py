@@ -23,7 +23,28 @@ OTHER_VALUES = dict(
     replay_size=7,
     replay_mask=True,
     burn_in=2,
+    exploration="softmax",
+    ties="average",
+    target_policy="softmax",
+    target_network="none",
+    target_period=7,
+    double_q=True,
+    n_step=3,
+    n_step_correction="none",
 )
+VARIANTS = [
+    *((name, {}) for name in algorithms.names),
+    ("dqn", dict(n_step=3, target_network="polyak")),
+    ("retrace", dict(exploration="softmax", target_policy="softmax")),
+    ("expected-sarsa", dict(exploration="softmax", target_policy="behavior", target_network="none")),
+]
+"""Algorithms with settings that bring others into use."""
+
+
+def variant(algorithm, changes):
+    """A configuration of it with 100 updates."""
+    own = dict(share_torso=False) if algorithm == "trpo" else {}
+    return Config(algorithm=algorithm, steps=12_800, **own, **changes)
 
 
 def settings_of(algorithm, **changes):
@@ -36,7 +57,7 @@ def settings_of(algorithm, **changes):
 
 @pytest.mark.parametrize("algorithm", algorithms.names)
 def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
-    uses = get_algorithm(Config(algorithm=algorithm, share_torso=False)).uses
+    uses = get_algorithm(settings_of(algorithm)[0]).uses
     assert set(uses) <= set(PARTICULAR)
     for name in set(PARTICULAR) - set(uses):
         value = OTHER_VALUES.get(name, 0.123)
@@ -46,32 +67,41 @@ def test_what_an_algorithm_does_not_declare_is_refused_by_name(algorithm):
 
 
 def test_every_particular_setting_is_used_by_somebody():
-    used = {name for each in algorithms.names for name in algorithms.get(each)(Config(share_torso=False)).uses}
+    used = {name for each in VARIANTS for name in get_algorithm(variant(*each)).uses}
     assert used == set(PARTICULAR)
 
 
-@pytest.mark.parametrize("algorithm", algorithms.names)
-def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm):
-    """The loss and what is prepared before it, as functions of `Hyper`, change with these numbers alone."""
-    config = Config(algorithm=algorithm, share_torso=False)
-    made = get_algorithm(config)
+@pytest.mark.parametrize(("algorithm", "changes"), VARIANTS)
+def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm, changes):
+    """Who acts, the loss, and what comes before and after it change, as functions of `Hyper`, with these alone."""
+    made = get_algorithm(variant(algorithm, changes))
     keys = jax.random.split(jax.random.key(0), 8)
     x = [jax.random.normal(key, (6, 4)) for key in keys]
     log_pi, log_mu = x[0], x[0] - 0.5 * x[1]
     same = jnp.ones((6, 4), bool)
+    values = jax.random.normal(jax.random.key(1), (3, 6, 4, 2))
+    action = jnp.argmax(values[0], axis=-1)
     terms = Terms(log_pi, x[2] ** 2, x[3], x[4], log_mu, x[5], jnp.full((6, 4), 0.9), same)
 
     def of(hyper):
-        batch = Batch(terms, None, None, None, made.init({}, hyper), None)
-        if made.prepare is None:
-            return made.loss(batch, hyper)[0]
-        old = (log_pi + 0.3 * x[6], x[7], x[6] ** 2)
-        return made.loss(batch._replace(prepared=Prepared(*made.prepare(terms, hyper), *old)), hyper)[0]
+        state = made.init({"w": jnp.zeros(2)}, hyper)
+        state = state._replace(updates=jnp.int32(5)) if made.has_action_values else state
+        seen = Batch(terms, values[1], values[2], action, state, None)
+        batch = Batch(terms, values[0], values[1], action, state, lambda params: seen)
+        if made.prepare is not None:
+            old = (log_pi + 0.3 * x[6], x[7], x[6] ** 2)
+            batch = batch._replace(prepared=Prepared(*made.prepare(terms, hyper), *old))
+        found = made.loss(batch, hyper)[0]
+        if made.has_action_values:
+            after = made.after(state, {"w": jnp.ones(2)}, lambda params: seen, hyper)[0]
+            acting = made.behave(values[0], state, hyper)
+            found = jnp.concatenate([found[None], acting.ravel(), *(x.ravel() for x in jax.tree.leaves(after.target))])
+        return found
 
-    start = Hyper(lambda_=0.9)
+    start = Hyper(lambda_=0.9, exploration_share=0.1)
     before = of(start)
     names = {field.name for field in dataclasses.fields(Hyper)} & set(PARTICULAR) - {"replay_max_kl", "max_kl"}
-    changed = {name for name in names if of(dataclasses.replace(start, **{name: 0.37})) != before}
+    changed = {name for name in names if (of(dataclasses.replace(start, **{name: 0.37})) != before).any()}
     assert changed == names & set(made.uses)
 
 

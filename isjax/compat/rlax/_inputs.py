@@ -47,6 +47,12 @@ def action_values(r_t: Series, **arrays: jax.Array) -> tuple[jax.Array, ...]:
     return precise(**arrays)
 
 
+def reached(discount_t: Series, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """The arrays `[T, *B, ...]` of the states reached, with 0 for what is no number where the episode terminated."""
+    goes_on = jnp.asarray(discount_t) != 0
+    return tuple(heard(x, goes_on.reshape(goes_on.shape + (1,) * (x.ndim - goes_on.ndim))) for x in arrays)
+
+
 def actions(r_t: Series, **arrays: jax.Array) -> None:
     """Raises unless the arrays are integers `[T, *B]` as `r_t`."""
     check_same_shape(r_t=r_t, **arrays)

@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_flags, check_same_shape, precise, series
-from isjax.compat.rlax._inputs import action_values, actions, heard, saturated, stopped, taken, values_before_and_after
+from isjax.compat.rlax._inputs import (
+    action_values,
+    actions,
+    heard,
+    reached,
+    saturated,
+    stopped,
+    taken,
+    values_before_and_after,
+)
 from isjax.ops.recurrence import backward_affine, scaled
 from isjax.ops.returns import decay, gae
 from isjax.types import Flags, Scalar, Series
@@ -125,7 +134,8 @@ def general_off_policy_returns_from_action_values(
     >>> general_off_policy_returns_from_action_values(q, jnp.array([0, 1]), one, one, one, 0.0 * q + 0.5)
     Array([6., 4.], dtype=float32)
     """
-    q_t, pi_t = action_values(r_t, q_t=q_t, pi_t=pi_t)
+    r_t, discount_t = series(r_t=r_t, discount_t=discount_t)
+    q_t, pi_t = reached(discount_t, *action_values(r_t, q_t=q_t, pi_t=pi_t))
     actions(r_t, a_t=a_t)
     check_same_shape(r_t=r_t, c_t=c_t)
     q_a_t, v_t = taken(q_t, a_t), jnp.sum(scaled(pi_t, q_t), axis=-1)

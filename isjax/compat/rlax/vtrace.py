@@ -176,6 +176,10 @@ def leaky_vtrace_td_error_and_advantage(
     Raises:
       ValueError: the shapes differ, or there is no step.
       TypeError: an array is not floating, or a flag is not boolean.
+
+    >>> zero, one = jnp.zeros(1), jnp.ones(1)
+    >>> leaky_vtrace_td_error_and_advantage(zero, zero, one, one, 3.0 * one, 0.5).pg_advantage
+    Array([2.], dtype=float32)
     """
     v_tm1, v_t, r_t, discount_t, rho_tm1 = series(v_tm1=v_tm1, v_t=v_t, r_t=r_t, discount_t=discount_t, rho_tm1=rho_tm1)
     check_same_shape(v_tm1=v_tm1, sample_mask=sample_mask, same_episode_t=same_episode_t)

@@ -3,7 +3,7 @@
 An algorithm of one's own is a class in one new file, below a line `@register_algorithm("name")`.
 """
 
-from isjax.learner.algorithms import actor_critic, proximal, trust_region
+from isjax.learner.algorithms import action_values, actor_critic, proximal, trust_region
 from isjax.learner.algorithms.base import Algorithm, Batch, Prepared, View, algorithms, register_algorithm
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Batch",
     "Prepared",
     "View",
+    "action_values",
     "actor_critic",
     "algorithms",
     "proximal",

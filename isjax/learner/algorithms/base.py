@@ -15,12 +15,25 @@ TARGETS = ("lambda_", "clip_rho", "clip_c")
 """What an algorithm uses whose targets are V-trace's."""
 REPLAY = ("replay_fraction", "replay_size", "replay_mask", "replay_max_kl", "burn_in")
 """What an algorithm uses that can learn from earlier unrolls."""
+EXPLORATION = (
+    *("exploration", "exploration_share", "ties"),
+    *("epsilon_start", "epsilon_end", "behavior_temperature", "behavior_temperature_end"),
+)
+"""What an algorithm uses that learns action values, and acts by them with some exploration."""
+TARGET_POLICY = ("target_policy", "target_epsilon", "target_temperature")
+"""What an algorithm uses whose action values are those of a policy that one chooses."""
+TARGET_NETWORK = ("target_network", "target_period", "polyak_rate", "double_q")
+"""What an algorithm uses that can bootstrap from earlier parameters."""
 PARTICULAR = (
     *("correction", "products", "normalize_advantages", "clip_values"),
     *("clip_pg_rho", "clip_epsilon", "max_kl", "kl_cost", "temperature", "max_weight"),
     *COSTS,
     *TARGETS,
     *REPLAY,
+    *EXPLORATION,
+    *TARGET_POLICY,
+    *TARGET_NETWORK,
+    *("n_step", "n_step_correction", "sigma"),
 )
 """The settings that not every algorithm uses."""
 
@@ -50,7 +63,7 @@ class Batch(NamedTuple):
     """
 
     terms: Terms
-    """Log-probabilities, values, rewards and endings."""
+    """Log-probabilities (of the target policy, see `Algorithm.target_policy`), values, rewards and endings."""
     policy_tm1: jax.Array
     """`[T, B, P]`: what the network says of actions in the state that a time step starts from. Parameters of the
     action distribution; an algorithm may as well read them as action values."""
@@ -80,6 +93,11 @@ class Algorithm:
     """Which settings of `PARTICULAR` have a say: others are refused where they are given. `None`: any may."""
     defaults: ClassVar[Mapping[str, Any]] = {}
     """Settings of `Config` and `Hyper` that a run of this algorithm starts from, in place of its environment's."""
+    family_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """The same for one family of environments alone (see `learner.defaults`), in place of `defaults`."""
+    has_action_values: ClassVar[bool] = False
+    """Whether the network's output is the value of each action: it then has no other value, and actions are Discrete.
+    """
 
     behave: Any = None
     """`(policy [B, P], state, hyper) → policy [B, P]`: parameters of the distribution that acts in training, where
@@ -98,6 +116,22 @@ class Algorithm:
     def init(self, params: Tree, hyper: Hyper) -> Tree:
         """What the algorithm keeps from update to update, at the start: any tree of arrays, as a target network."""
         return ()
+
+    def target_policy(self, policy: jax.Array, state: Tree, hyper: Hyper) -> jax.Array:
+        """Parameters `[..., P]` of the distribution that is learned about, evaluated and recorded as π.
+
+        Args:
+          policy: `[..., P]`, what the network says of actions. As it is, unless an algorithm says otherwise.
+          state: what the algorithm keeps.
+          hyper: settings.
+        """
+        return policy
+
+    def value(self, policy: jax.Array, value: jax.Array, state: Tree, hyper: Hyper) -> jax.Array:
+        """`[...]`, the value of states under the target policy, from what the network says there: `value`, unless an
+        algorithm says otherwise. `terms.v_tm1` and `terms.v_t` are these.
+        """
+        return value
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         """`(loss, metrics)`: the scalar that gradient steps minimize, and numbers to show."""

@@ -5,11 +5,9 @@ from typing import IO
 
 import numpy as np
 
-from isjax.ope.readers.reading import Choose, Columns, check_rows, parsing
+from isjax.ope.readers.reading import MOST_BYTES, Choose, Columns, check_rows, parsing
 
 NPZ = "an NPZ file"
-MOST_BYTES = 2**31
-"""Of one array."""
 
 
 def read_npz(file: IO[bytes], choose: Choose) -> Columns:

@@ -2,16 +2,20 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 Columns = dict[str, np.ndarray]
-Choose = Callable[[list[str]], tuple[str, ...]]
+Kind: TypeAlias = Literal["whole", "number", "label"]
+"""Whole numbers, which have to stay exact; numbers; or names of any kind, numbers among them."""
+Choose = Callable[[list[str]], dict[str, Kind]]
+"""From the names of all columns to those that are read, and what each of them holds."""
 
 MOST_CELLS = 2**27
 """The largest T · N that a log is packed into, and hence the most rows: 1 GiB an array of float64."""
-WHOLE = ("episode", "step")
-"""Columns of whole numbers, which have to stay exact."""
+MOST_BYTES = 2**31
+"""Of one array, or of one line."""
 
 
 @contextlib.contextmanager

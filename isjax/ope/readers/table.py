@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from isjax.ope.readers.reading import WHOLE, Choose, Columns, check_rows, parsing
+from isjax.ope.readers.reading import Choose, Columns, Kind, check_rows, parsing
 
 PARQUET, CSV = "a Parquet file", "a CSV file"
 BLOCK = 2**20
@@ -32,21 +32,21 @@ def read_parquet(file: IO[bytes], choose: Choose) -> Columns:
     with parsing(PARQUET):
         table = pq.ParquetFile(file)
         all_names, rows = table.schema_arrow.names, table.metadata.num_rows
-    names = choose(all_names)
+    kinds = choose(all_names)
     check_rows(rows)
     with parsing(PARQUET):
-        columns = table.read(columns=list(names))
-    return {name: _as_array(name, columns[name]) for name in names}
+        columns = table.read(columns=list(kinds))
+    return {name: _as_array(name, columns[name], kind) for name, kind in kinds.items()}
 
 
-def _as_array(name: str, column: Any) -> np.ndarray:
+def _as_array(name: str, column: Any, wanted: Kind) -> np.ndarray:
     """A column of Arrow's; absent numbers become NaN, text stays what it is."""
     import pyarrow as pa
 
     kind = column.type
     with parsing(PARQUET):
         if pa.types.is_dictionary(kind):
-            return _as_array(name, column.cast(kind.value_type))
+            return _as_array(name, column.cast(kind.value_type), wanted)
         if pa.types.is_null(kind):
             return np.full(len(column), np.nan)
         if pa.types.is_decimal(kind):
@@ -55,7 +55,9 @@ def _as_array(name: str, column: Any) -> np.ndarray:
             except pa.ArrowInvalid:  # not whole, or too large
                 column = column.cast(pa.float64())
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if not (is_text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+    if pa.types.is_boolean(kind) and wanted == "label":
+        column = column.cast(pa.int8())
+    elif not (is_text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise ValueError(f"column {name} must hold numbers, but it holds {kind}.")
     return column.to_numpy()
 
@@ -68,19 +70,28 @@ def read_csv(file: IO[bytes], choose: Choose) -> Columns:
     """
     import pyarrow as pa
 
-    names = choose(_header(file))
+    chosen = choose(_header(file))
+    names_whole = [name for name, kind in chosen.items() if kind == "whole"]
     _check_quotes(file)
     for whole in (pa.int64(), pa.float64()):
-        kinds = {name: whole if name in WHOLE else pa.float64() for name in names}
+        kinds = {"whole": whole, "number": pa.float64(), "label": pa.binary()}
         try:
-            columns = _columns(file, kinds)
+            columns = _columns(file, {name: kinds[kind] for name, kind in chosen.items()})
         except pa.ArrowInvalid:  # Some cell is no such number.
             continue
-        if whole == pa.int64() or all(np.all(np.abs(columns[name]) < 2**53) for name in WHOLE):
-            return columns
+        if whole == pa.int64() or all(np.all(np.abs(columns[name]) < 2**53) for name in names_whole):
+            return {name: _text(x) if chosen[name] == "label" else x for name, x in columns.items()}
     with parsing(CSV):
-        texts = _columns(file, dict.fromkeys(names, pa.binary()))
-    return {name: _numbers_or_text(x.tolist()) for name, x in texts.items()}
+        texts = _columns(file, dict.fromkeys(chosen, pa.binary()))
+    return {name: _text(x) if chosen[name] == "label" else _numbers_or_text(x.tolist()) for name, x in texts.items()}
+
+
+def _text(cells: np.ndarray) -> np.ndarray:
+    """Cells of bytes as text; each distinct one is decoded once."""
+    if not len(cells):
+        return cells.astype(str)
+    distinct, place = np.unique(cells.astype(bytes), return_inverse=True)
+    return np.array([cell.decode(errors="backslashreplace") for cell in distinct.tolist()])[place]
 
 
 def _header(file: IO[bytes]) -> list[str]:

@@ -1,0 +1,1 @@
+"""What a stale, rounded sampler costs a small language model, by correction."""
