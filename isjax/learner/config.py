@@ -167,27 +167,14 @@ class Config:
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
         _require(0 <= self.replay_fraction <= 1, "replay_fraction", self.replay_fraction, "in [0, 1]")
-        _require(
-            self.burn_in < self.unroll_length,
-            "burn_in",
-            self.burn_in,
-            f"less than {{unroll_length}}, which is {self.unroll_length}",
-        )
+        shorter = f"less than {{unroll_length}}, which is {self.unroll_length}"
+        _require(self.burn_in < self.unroll_length, "burn_in", self.burn_in, shorter)
         torsos.check(self.network)
         memories.check(self.memory)
         heads.check(self.heads)
-        _require(
-            self.memory == "none" or self.share_torso,
-            "share_torso",
-            "off",
-            "on where the network has a memory",
-        )
-        _require(
-            self.memory == "none" or bool(self.torso),
-            "torso",
-            self.torso,
-            "at least one layer for the memory to follow",
-        )
+        if self.memory != "none":
+            _require(self.share_torso, "share_torso", "off", "on where the network has a memory")
+            _require(bool(self.torso), "torso", self.torso, "at least one layer for the memory to follow")
         check_sizes(self, (*_COUNTS[1:], "actor_lag", "resets_per_unroll", "reset_pool"))
 
     @property
