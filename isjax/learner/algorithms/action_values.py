@@ -55,13 +55,14 @@ FRESH: dict[str, Any] = FAMILY | dict(num_envs=16, unroll_length=8)
 REPLAYED: dict[str, Any] = FAMILY | dict(
     num_envs=8,
     unroll_length=8,
+    minibatches=4,
     replay_fraction=0.75,
     replay_size=500,
     target_network="polyak",
     polyak_rate=0.02,
     double_q=True,
 )
-"""Defaults of one gradient step of each unroll and three times as many earlier ones."""
+"""Defaults of gradient steps on each unroll and three times as many earlier ones."""
 
 
 class ValueState(NamedTuple):
