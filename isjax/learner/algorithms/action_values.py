@@ -239,7 +239,7 @@ class Sarsa(ActionValues):
 
 @register_algorithm("expected-sarsa")
 class ExpectedSarsa(ActionValues):
-    """So many steps to the mean action value under the target policy (van Seijen et al. 2009; S&B 2018, section 7.3)."""
+    """Returns that end in the mean action value under the target policy (van Seijen et al. 2009; S&B 2018, ch. 7)."""
 
     row = Row(traces.n_step, "chosen", N_STEP)
     defaults = REPLAYED | dict(n_step=3)
