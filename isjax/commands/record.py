@@ -39,8 +39,8 @@ class RecordFlags:
     episodes: int = 1000
     """Episodes to log."""
     behavior: Annotated[str, tyro.conf.arg(metavar="POLICY", aliases=("--behaviour",))] = "mixture:0.1"
-    """Who acts: policy, uniform, mixture:SHARE (the policy with that share of uniform actions), or learner:INDEX
-    (another learner of the run)."""
+    """Who acts: policy, uniform, mixture:SHARE (the policy with that share of uniform actions), training (as the
+    learner acted at the end of its training), or learner:INDEX (another learner of the run)."""
     learner: Annotated[str, tyro.conf.arg(metavar="{best,INDEX}")] = "best"
     """The learner to evaluate: that with the best final evaluation, or by its index."""
     truth_episodes: int = 4096
@@ -64,6 +64,7 @@ class Behavior:
 
     uniform_share: float = 0.0
     learner: int | None = None
+    explores: bool = False
 
 
 def main(argv: list[str]) -> int:
@@ -96,7 +97,9 @@ def record(flags: RecordFlags) -> None:
         check_bytes(name, getattr(flags, name), getattr(flags, name) * ROW_BYTES, free_bytes(jax.devices()[0], 1))
     seed = jax.random.key(flags.seed)
     log_key, truth_key = stream(seed, Domain.RECORDING), stream(seed, Domain.TRUE_VALUE)
-    columns, given_up = play_many(agent, state, log_key, flags.episodes, behavior.uniform_share, acting)
+    columns, given_up = play_many(
+        agent, state, log_key, flags.episodes, behavior.uniform_share, acting, explores=behavior.explores
+    )
     discount = round(float(state.hyper.discount), 6)  # float32 holds no more digits
     found: dict[str, Any] = {
         "run": flags.run,
@@ -122,7 +125,16 @@ def record(flags: RecordFlags) -> None:
     _say(flags, found, has_densities=not hasattr(agent.adapter.actions, "num_actions"))
 
 
-def play_many(agent: Any, state: Any, key: jax.Array, episodes: int, uniform_share: float, acting: Any) -> Played:
+def play_many(
+    agent: Any,
+    state: Any,
+    key: jax.Array,
+    episodes: int,
+    uniform_share: float,
+    acting: Any,
+    *,
+    explores: bool = False,
+) -> Played:
     """So many episodes, played in batches of one compiled program.
 
     Raises:
@@ -142,7 +154,7 @@ def play_many(agent: Any, state: Any, key: jax.Array, episodes: int, uniform_sha
     @jax.jit
     def one_batch(state, acting, key, share):
         share = share if is_mixed else 0.0
-        return play(agent, state, key, episodes=batch, uniform_share=share, behavior=acting)
+        return play(agent, state, key, episodes=batch, uniform_share=share, behavior=acting, explores=explores)
 
     parts: list[dict[str, np.ndarray]] = []
     given_up = 0
@@ -162,17 +174,19 @@ def discounted_returns(columns: dict[str, np.ndarray], discount: float, episodes
 
 
 def parse_behavior(text: str) -> Behavior:
-    """`policy`, `uniform`, `mixture:SHARE` or `learner:INDEX`.
+    """`policy`, `uniform`, `mixture:SHARE`, `training` or `learner:INDEX`.
 
     Raises:
       ValueError: it is none of these.
 
     >>> parse_behavior("mixture:0.25")
-    Behavior(uniform_share=0.25, learner=None)
+    Behavior(uniform_share=0.25, learner=None, explores=False)
     """
     kind, _, value = text.partition(":")
     if text in ("policy", "uniform"):
         return Behavior(uniform_share=float(text == "uniform"))
+    if text == "training":
+        return Behavior(explores=True)
     if kind == "learner":
         return Behavior(learner=_whole("behavior", value, "learner:INDEX with an index"))
     try:
@@ -180,7 +194,7 @@ def parse_behavior(text: str) -> Behavior:
     except ValueError:
         share = math.nan
     if not 0 <= share <= 1:
-        rule = "policy, uniform, mixture:SHARE with a share in [0, 1], or learner:INDEX"
+        rule = "policy, uniform, mixture:SHARE with a share in [0, 1], training, or learner:INDEX"
         raise FieldError("behavior", rule, repr(text))
     return Behavior(uniform_share=share)
 

@@ -113,10 +113,10 @@ class Config:
     double_q: bool = False
     """Let the network choose the actions whose values the target network gives (van Hasselt et al. 2016)."""
     n_step: int = 1
-    """Rewards in a return of dqn, within its unroll."""
+    """Rewards in a return of dqn or expected-sarsa, within its unroll."""
     n_step_correction: Literal["ratios", "none"] = "ratios"
-    """Weigh returns of dqn by the ratios of the actions after the first one, up to clip_rho; or learn from them as if
-    the target policy had acted."""
+    """Weigh such returns by the ratios of the actions after the first one, up to clip_rho; or take the target policy
+    for the one that acted."""
     network: str = "mlp"
     """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), patches (conv
     as a product of matrices), nature or impala (deep, for large images), or MODULE:NAME of a registered one."""

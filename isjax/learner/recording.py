@@ -53,6 +53,7 @@ def record(
     episodes: int,
     uniform_share: Scalar = 0.0,
     behavior: "LearnerState | None" = None,
+    explores: bool = False,
 ) -> Recording:
     """Plays episodes with `μ = (1 − s) behavior + s uniform`, and logs them for the policy of `state`.
 
@@ -63,6 +64,7 @@ def record(
       episodes: how many.
       uniform_share: s in [0, 1]; uniform over the legal actions, or over a bounded Box. May be traced.
       behavior: another learner of the same settings to act in place of `state`.
+      explores: act as in training, where that is not by the policy that is learned about (see `Algorithm.behave`).
 
     Returns:
       A `Recording`.
@@ -79,18 +81,22 @@ def record(
             "uniform_share must be 0 where actions are unbounded or clipped onto their bounds, in any dimension: no "
             f"uniform policy shares their probabilities; but it is {uniform_share}."
         )
+    acting = state if behavior is None else behavior
 
     def choose(key: Key, observation: Tree, memories: tuple[Tree, Tree]) -> tuple[jax.Array, Tree, Tree]:
         target, memory = agent.policy(state, observation, memories[0])
         policy, acting_memory = target, memory
-        if behavior is not None:
-            policy, acting_memory = agent.policy(behavior, observation, memories[1])
+        if explores and agent.algorithm.behave is not None:
+            policy, _, acting_memory = agent.step(acting.params, acting.observation_moments, observation, memories[1])
+            policy = agent.algorithm.behave(policy, acting.algorithm, acting.hyper)
+        elif behavior is not None:
+            policy, acting_memory = agent.policy(acting, observation, memories[1])
         action = actions.sample(policy, actions.noise(stream(key, Domain.OWN_ACTIONS), (episodes,)))
         uniform = _flat_logits(agent, observation, policy)
         if is_mixed:
-            explores = jax.random.uniform(stream(key, Domain.EXPLORING), (episodes,)) < uniform_share
+            is_uniform = jax.random.uniform(stream(key, Domain.EXPLORING), (episodes,)) < uniform_share
             other = _uniform_action(actions, uniform, stream(key, Domain.UNIFORM_ACTIONS))
-            action = jnp.where(explores.reshape(-1, *(1,) * (action.ndim - 1)), other, action)
+            action = jnp.where(is_uniform.reshape(-1, *(1,) * (action.ndim - 1)), other, action)
         log_mu = actions.log_prob(policy, action)
         if is_mixed:
             log_uniform = _uniform_log_prob(actions, uniform)

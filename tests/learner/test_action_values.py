@@ -375,11 +375,20 @@ def test_the_greedy_policy_is_what_is_evaluated_and_recorded():
     assert recording.r_t.sum(0).mean() < 2.7
 
 
+def test_who_acted_in_training_can_act_in_a_record():
+    config = dataclasses.replace(SMALL, algorithm="pqn", exploration="softmax")
+    learner, agent = make_learner(config, environment=Probe(3)), make_agent(config, environment=Probe(3))
+    state = learner.init(jax.random.key(0), Hyper(exploration_share=0.0, behavior_temperature_end=np.inf))
+    recording = record(agent, state, jax.random.key(2), episodes=16, explores=True)
+    np.testing.assert_allclose(np.exp(recording.log_mu_tm1[:3]), 0.5, rtol=1e-6)
+    assert set(np.unique(np.exp(recording.log_pi_tm1[:3]))) == {0.0, 1.0}
+
+
 def test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved(tmp_path):
     run, log = tmp_path / "run", tmp_path / "log.parquet"
     flags = ["--algorithm", "retrace", "--learners", "2", "--steps", "400", "--num-envs", "4", "--quiet"]
     assert main(["train", *flags, "--evaluation-episodes", "2", "--out", str(run)]) == 0
-    assert main(["record", str(run), "--out", str(log), "--episodes", "50", "--truth-episodes", "50"]) == 0
+    assert main(["record", str(run), "--out", str(log), "--episodes", "50", "--behavior", "training"]) == 0
     assert main(["evaluate", str(log), "--discount", "0.98"]) == 0
     assert main(["best", str(run), "--episodes", "4"]) == 0
     assert read_json(tmp_path / "log.parquet.json")["true_value"]["mean"] > 5

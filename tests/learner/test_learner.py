@@ -172,6 +172,8 @@ def _struck(state, learner, reward):
         dict(normalize_rewards=True, replay_fraction=0.5, replay_size=3),
         dict(algorithm="ppo", normalize_advantages=True, epochs=2, minibatches=2),
         dict(algorithm="ppo-kl", normalize_rewards=True, normalize_observations=True, actor_lag=1),
+        dict(algorithm="dqn", normalize_rewards=True, replay_fraction=0.5, replay_size=3),
+        dict(algorithm="pqn", normalize_rewards=True, epochs=2, minibatches=2, layer_norm=True),
         dict(memory="gru", normalize_rewards=True),
     ],
     ids=lambda settings: "-".join(settings),

@@ -3,8 +3,11 @@
 An algorithm of one's own is a class in one new file, below a line `@register_algorithm("name")`.
 """
 
-from isjax.learner.algorithms import action_values, actor_critic, proximal, trust_region
+from isjax.learner.algorithms import actor_critic, proximal, trust_region
 from isjax.learner.algorithms.base import Algorithm, Batch, Prepared, View, algorithms, register_algorithm
+
+# isort: split
+from isjax.learner.algorithms import action_values  # last in the list of names
 
 __all__ = [
     "Algorithm",

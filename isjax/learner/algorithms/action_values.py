@@ -50,18 +50,21 @@ MINATAR: dict[str, Any] = dict(
     network="patches", torso=(128,), learning_rate=5e-4, lambda_=0.65, exploration_share=0.1, resets_per_unroll=1
 )
 """In their place on MinAtar: the network of Young & Tian (2019), and the numbers of Gallici et al. (2024)."""
+N_STEP = ("n_step", "n_step_correction", "clip_rho")
+"""What an algorithm uses whose returns are those of n rewards."""
 FRESH: dict[str, Any] = FAMILY | dict(num_envs=16, unroll_length=8)
 """Defaults of one gradient step of each unroll."""
 REPLAYED: dict[str, Any] = FAMILY | dict(
     num_envs=8,
     unroll_length=8,
+    minibatches=4,
     replay_fraction=0.75,
     replay_size=500,
     target_network="polyak",
     polyak_rate=0.02,
     double_q=True,
 )
-"""Defaults of one gradient step of each unroll and three times as many earlier ones."""
+"""Defaults of gradient steps on each unroll and three times as many earlier ones."""
 
 
 class ValueState(NamedTuple):
@@ -236,16 +239,18 @@ class Sarsa(ActionValues):
 
 @register_algorithm("expected-sarsa")
 class ExpectedSarsa(ActionValues):
-    """One step to the mean action value under the target policy (van Seijen et al. 2009)."""
+    """Returns that end in the mean action value under the target policy (van Seijen et al. 2009; S&B 2018, ch. 7)."""
 
-    row = Row(traces.one_step, "chosen")
+    row = Row(traces.n_step, "chosen", N_STEP)
+    defaults = REPLAYED | dict(n_step=3)
 
 
 @register_algorithm("dqn")
 class DQN(ActionValues):
     """Q-learning with replay and a target network (Mnih et al. 2015)."""
 
-    row = Row(traces.n_step, "greedy", ("n_step", "n_step_correction", "clip_rho"))
+    row = Row(traces.n_step, "greedy", N_STEP)
+    defaults = REPLAYED | dict(n_step=3)
 
 
 @register_algorithm("pqn")
