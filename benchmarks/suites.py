@@ -71,10 +71,8 @@ def pools(turns: int, learners: int = 4) -> dict[str, Any]:
     choices = {
         "every step": dict(resets_per_unroll=0),
         "one for each environment and unroll": dict(resets_per_unroll=1),
-        "pool of 4, one in 128 steps": dict(reset_pool=4),
         "pool of 16, one in 128 steps": dict(reset_pool=16),
         "pool of 64, one in 128 steps": dict(reset_pool=64),
-        "pool of 16, one in 32 steps": dict(reset_pool=16, reset_interval=32),
     }
     rivals, states, reused = {}, {}, {}
     for name, choice in choices.items():
