@@ -143,7 +143,7 @@ def _check_mask(name: str, observation: Tree, actions: ActionDistribution) -> No
     if mask is None:
         return
     if isinstance(actions, Gaussian):
-        raise TypeError(f"action_mask is for Discrete and MultiDiscrete actions, but those of {name} are of a Box.")
+        raise TypeError(f"action_mask is for Discrete actions, one or several, but those of {name} are of a Box.")
     rows = getattr(actions, "rows", None)
     if mask.shape not in ((actions.num_params,), rows):
         or_rows = f" or {list(rows)}" if rows else ""
