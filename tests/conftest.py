@@ -67,6 +67,7 @@ SLOW = (
     "test_benchmarks.py",
     "test_cli.py",
     "test_cli_commands.py",
+    "test_cli_envs.py",
     "test_cli_evaluate.py",
     "test_cli_record.py",
     "test_cli_sweep.py",

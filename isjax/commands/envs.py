@@ -85,7 +85,7 @@ def _print_suites() -> None:
         print(f"{name:<{width}}  {note}")
     for name in registry.environments.names:
         print(f"{name:<{width}}  an environment of its own")
-    print("\nisjax envs SUITE lists the ids of a suite, isjax envs ENV the parameters of one.")
+    print("\nisjax envs SUITE lists the ids of a suite, isjax envs ENV what one takes.")
 
 
 def _print_ids(suite: str) -> None:

@@ -32,7 +32,7 @@ class Adapter(NamedTuple):
     structure: Callable[[Tree], Tree]
     """The same batch for a network that takes structure: without its mask, floats as float32, the rest as it is."""
     legal: Callable[[Tree], jax.Array | None]
-    """Of the same batch, `[N, P]` boolean: the actions that may be taken; `None` where all may."""
+    """Of observations `[..., *shape]`, `[..., P]` boolean: the actions that may be taken; `None` where all may."""
     actions: ActionDistribution
     uncut_steps: int
     """Steps before which no episode is truncated, for certain; 1 where nothing is certain, as what an environment
@@ -94,7 +94,7 @@ def adapt(environment: Environment, *, box_actions: Literal["tanh", "clip"] = "t
         resets_itself=resets_itself,
         encode=encoder(environment.observation_space, reference[0]),
         structure=lambda observation: jax.tree.map(_as_float32, split_mask(observation)[0]),
-        legal=_legal,
+        legal=_flags_of(reference[0]),
         actions=actions,
         uncut_steps=(limit or MOST_STEPS) if is_cut_late else 1,
         patience=limit or environment.patience,
@@ -143,7 +143,7 @@ def _check_mask(name: str, observation: Tree, actions: ActionDistribution) -> No
     if mask is None:
         return
     if isinstance(actions, Gaussian):
-        raise TypeError(f"action_mask is for Discrete and MultiDiscrete actions, but those of {name} are of a Box.")
+        raise TypeError(f"action_mask is for Discrete actions, one or several, but those of {name} are of a Box.")
     rows = getattr(actions, "rows", None)
     if mask.shape not in ((actions.num_params,), rows):
         or_rows = f" or {list(rows)}" if rows else ""
@@ -153,9 +153,17 @@ def _check_mask(name: str, observation: Tree, actions: ActionDistribution) -> No
         )
 
 
-def _legal(observation: Tree) -> jax.Array | None:
-    mask = split_mask(observation)[1]
-    return None if mask is None else mask.reshape(mask.shape[0], -1)
+def _flags_of(reference: Tree) -> Callable[[Tree], jax.Array | None]:
+    """What gives the mask of observations `[..., *shape]` as `[..., P]`, or `None` where there is none."""
+    one = split_mask(reference)[1]
+
+    def legal(observation: Tree) -> jax.Array | None:
+        mask = split_mask(observation)[1]
+        if one is None or mask is None:
+            return mask
+        return mask.reshape(*mask.shape[: mask.ndim - one.ndim], -1)
+
+    return legal
 
 
 def _as_float32(x: jax.Array) -> jax.Array:

@@ -34,6 +34,10 @@ _LOCOMOTION: dict[str, Any] = dict(
     normalize_observations=True,
     normalize_rewards=True,
     entropy_cost=0.0,
+    num_envs=16,
+    unroll_length=32,
+    learning_rate=3e-3,
+    discount=0.995,
     reset_pool=16,
     reset_interval=32,
 )

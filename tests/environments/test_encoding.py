@@ -79,6 +79,24 @@ def test_images_in_a_tree_are_scaled_by_their_own_bounds():
     np.testing.assert_allclose(found, [0.0, 1.0, 2.5])
 
 
+def test_an_index_and_a_counter_beside_other_parts_do_not_drown_them():
+    """Few values in few places become one-hot, others are scaled by their bounds."""
+    parts = {
+        "board": spaces.Box(0, 9, (20, 20), jnp.int32),
+        "place": spaces.Discrete(3),
+        "step": spaces.Discrete(5001),
+        "unbounded": spaces.Box(-np.inf, np.inf, (), jnp.int32),
+    }
+    observation = {
+        "board": jnp.full((20, 20), 3),
+        "place": jnp.int32(1),
+        "step": jnp.int32(2500),
+        "unbounded": jnp.int32(-7),
+    }
+    features = _features(spaces.Dict(parts), observation)
+    np.testing.assert_allclose(features, [*[3 / 9] * 400, 0.0, 1.0, 0.0, 0.5, -7.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("observation", [{}, jnp.zeros(2, jnp.complex64), {"key": jax.random.key(0)}])
 def test_observations_of_anything_but_real_numbers_are_refused(observation):
     with pytest.raises(TypeError, match="must hold arrays of real numbers"):

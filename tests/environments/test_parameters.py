@@ -1,9 +1,12 @@
 """Parameters of environments as texts."""
 
+import dataclasses
+
 import gymnax
 import pytest
 
 from isjax.environments import make
+from isjax.environments.parameters import changes, defaults_of, overridden, scalars_of
 
 
 @pytest.mark.parametrize(
@@ -47,3 +50,41 @@ def test_a_limit_that_is_a_float_is_a_number_of_at_least_one():
     assert make("BernoulliBandit-misc", ("max_steps_in_episode=7",)).params.max_steps_in_episode == 7
     with pytest.raises(ValueError, match="max_steps_in_episode must be"):
         make("BernoulliBandit-misc", ("max_steps_in_episode=0",))
+
+
+def constructed(backend="generalized", frames=4, noise=0.5, walls=True, generator=None, *, kind="soft"):
+    """A constructor as suites have them."""
+
+
+def test_arguments_of_a_function_that_texts_can_name_are_those_with_simple_defaults():
+    known = defaults_of(constructed)
+    assert known == {"backend": "generalized", "frames": 4, "noise": 0.5, "walls": True, "kind": "soft"}
+    given = changes(known, ("backend=spring", "frames=2", "noise=1e-3", "walls=false"), {"backend": ("spring", "mjx")})
+    assert given == {"backend": "spring", "frames": 2, "noise": 1e-3, "walls": False}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("backend=sprig", "env_params: backend must be one of spring, mjx, but it is 'sprig'."),
+        ("kind=", "env_params: kind must be a word, but it is ''."),
+        ("frame=2", "env_params must be NAME=VALUE with NAME one of backend, frames, noise, walls, kind, but one is"),
+        ("frames=spring", "env_params: frames must be a whole number"),
+    ],
+)
+def test_words_are_among_those_that_are_allowed(override, message):
+    with pytest.raises(ValueError, match="env_params") as error:
+        changes(defaults_of(constructed), (override,), {"backend": ("spring", "mjx")})
+    assert message in str(error.value)
+
+
+@dataclasses.dataclass
+class Settings:
+    limit: int = 3
+    kind: str = "soft"
+    angles: tuple = (None, None)
+
+
+def test_a_field_of_a_dataclass_may_be_a_word():
+    assert overridden(Settings(), ("kind=hard",)) == Settings(kind="hard")
+    assert scalars_of(Settings()) == {"limit": 3, "kind": "soft"}

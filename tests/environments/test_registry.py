@@ -121,6 +121,12 @@ def test_a_run_with_an_environment_of_ones_own_is_found_again_by_its_name(own, t
             "a class that can be called without arguments, but it is 'own-argument': .*argument",
         ),
         ("", "env must be a registered environment, but it is ''; known are"),
+        ("Craftax-Symbolic-v1", "did you mean craftax/Craftax-Symbolic-v1"),
+        (
+            "kinetix/s/h0",
+            "of a suite that goes together with isjax, but it is 'kinetix/s/h0': kinetix-env allows no JAX",
+        ),
+        ("popgym-arcade/X", "popgym-arcade installs stable-gymnax, which takes the place of gymnax"),
     ],
 )
 def test_an_unknown_name_is_answered_with_near_ones(own, name, match):
@@ -147,6 +153,26 @@ def test_a_suite_that_is_not_installed_is_answered_with_the_command_that_install
     said = capsys.readouterr().err
     assert "--env must be of a suite that is installed, but it is 'needy/Thing-v0': pip install 'isjax[needy]'" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("suite", [name for name in by_name.BUILT_IN if not by_name.is_installed(name)])
+def test_suites_that_are_not_here_are_told_from_unknown_ones(suite):
+    with pytest.raises(ValueError, match=rf"is installed, but it is '{suite}/x': pip install 'isjax\[{suite}\]'"):
+        make(f"{suite}/x")
+
+
+def test_a_name_is_answered_without_importing_any_suite():
+    program = (
+        "import sys; from isjax.environments import make\n"
+        "for name in ('brx/ant', 'kinetix/x'):\n"
+        "    try: make(name)\n"
+        "    except ValueError as error: print(error)\n"
+        "assert not {'brax', 'craftax', 'gymnax', 'jumanji', 'navix', 'pgx', 'xminigrid'} & set(sys.modules)"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "did you mean brax" in result.stdout
 
 
 def test_an_environment_of_ones_own_needs_no_gymnax(own):

@@ -131,7 +131,7 @@ def test_brax_tells_a_fall_from_the_time_limit():
     played, actors = play(environment, actions, lambda x: Limited(x.state, x.steps.at[0].set(-100)))
     terminated, truncated = ends(played, 0)
     assert len(terminated) > 0
-    assert truncated == []
+    assert all(row > terminated[0] for row in truncated)  # of later episodes, whose steps were not set back
     assert ends(played, 1)[1][:2] == [5, 11]
     state = jax.tree.map(lambda x: x[1], actors.state.state)
     step = jax.jit(environment.inner.step)
