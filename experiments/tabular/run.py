@@ -78,13 +78,14 @@ def details_of_one_step(result: dict) -> str:
     late = ", ".join(f"{name} {around(found[name]['late'])}" for name in COLORS)
     best = ", ".join(f"{name} {max(sizes['interim'][name]['value']):.0f}" for name in COLORS)
     paths = "; ".join(f"{name} {shares(found[name])}" for name in COLORS)
+    known_best, known_soft = known["Q-learning"], known["expected SARSA"]
     return (
         f"Returns of the last fifth of {found['episodes'][-1]} episodes on the cliff (ε = {found['epsilon']:g}, α = "
         f"{found['step_size']:g}, {found['learners']} learners): {late}. Exact: the ε-greedy policy of the best values "
-        f"earns {known['Q-learning']:.1f}, the best of all ε-soft policies {known['expected SARSA']:.1f}, whose "
-        f"greedy path is one row from the edge, at {known['soft_optimal_path']:g}. Greedy paths that arrive, by return: "
-        f"{paths}. The first {sizes['episodes'][0]} episodes, at the best step size: {best}; late ones, at α = "
-        f"{sizes['step_sizes'][0]:g} and {sizes['step_sizes'][-1]:g}: "
+        f"earns {known_best:.1f}, the best of all ε-soft policies {known_soft:.1f}, whose greedy path is one row from "
+        f"the edge, at {known['soft_optimal_path']:g}. Greedy paths that arrive, by return: {paths}. The first "
+        f"{sizes['episodes'][0]} episodes, at the best step size: {best}; late ones, at α = {sizes['step_sizes'][0]:g} "
+        f"and {sizes['step_sizes'][-1]:g}: "
         f"{', '.join(f'{name} {x[0]:.0f} and {x[-1]:.0f}' for name, x in ends.items())}."
     )
 
@@ -112,10 +113,11 @@ def details_of_triad(found: dict) -> str:
     growth = ", ".join(f"{name} {found[name]['growth']:+.3f}" for name in TRIAD)
     alone, fits = found["first_state_alone"], found["least_squares"]
     return (
-        f"Two states with values w and 2w (all true values 0): the expected update grows by {growth}. Of updates of "
-        f"the first state alone {alone['updates']} make w {alone['run']:.4g} times as large (exactly "
-        f"{alone['exact']:.4g}; it grows for γ > ½), and {fits['sweeps']} least-squares fits of expected returns, which sample nothing, "
-        f"{fits['run']:.4g} times (exactly {fits['exact']:.4g}; for γ > {fits['diverges_above']:.3f})."
+        f"Two states with values w and 2w (all true values 0): the expected update grows by {growth}. Updates of the "
+        f"first state alone make w {alone['run']:.4g} times as large in {alone['updates']} (exactly "
+        f"{alone['exact']:.4g}; it grows for γ > ½), and least-squares fits of expected returns, which sample nothing, "
+        f"{fits['run']:.4g} times in {fits['sweeps']} (exactly {fits['exact']:.4g}; for γ > "
+        f"{fits['diverges_above']:.3f})."
     )
 
 

@@ -236,10 +236,8 @@ def q_sigma(
 
 def _n_terms(gain: Series, td: Series, n: int) -> Series:
     """`Σ_{k<n} (Π_{t≤i<t+k} gain_i) td_{t+k}`, where the last row's gain is 0."""
-    place = jnp.arange(n)
-    index = jnp.minimum(place[:, None] + jnp.arange(len(gain))[None], len(gain) - 1)
-    goes_on = (place < n - 1).reshape((-1,) + (1,) * gain.ndim)
-    return backward_affine(jnp.where(goes_on, gain[index], 0.0), td[index])[0]
+    index = jnp.minimum(jnp.arange(n)[:, None] + jnp.arange(len(gain))[None], len(gain) - 1)
+    return backward_affine(gain[index], td[index])[0]
 
 
 def over_actions(like: Series, **arrays: jax.Array) -> tuple[jax.Array, ...]:

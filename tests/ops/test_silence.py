@@ -47,11 +47,6 @@ def next_action(d):
     return [jnp.concatenate([x[1:], x[-1:]]) for x in (d.v_tm1, d.log_rho_tm1)]
 
 
-def two_actions(x):
-    """Values of two actions from those of states."""
-    return jnp.stack([x + 0.5, x - 0.5], axis=-1)
-
-
 def sigma_rows(d):
     """What `q_sigma` takes, with a target policy that is as likely as the trace of `tree_backup`."""
     log_pi = -jnp.abs(d.log_rho_tm1)
@@ -125,10 +120,6 @@ OPERATORS = {
     "rbis": value("rbis"),
     "q_sigma": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, lambda_=0.8, **o),
     "q_sigma of n steps": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, n=3, **o),
-    "q_learning_target": lambda d, same, **o: ops.q_learning_target(two_actions(d.v_t), *d[2:4], **o),
-    "expected_sarsa_target": lambda d, same, **o: ops.expected_sarsa_target(
-        two_actions(d.v_t), -jnp.abs(two_actions(d.v_t)), *d[2:4], **o
-    ),
 } | {
     f"n_step_off_policy {kind}": lambda d, same, kind=kind, **o: ops.n_step_off_policy(
         *d[1:], same, n=3, kind=kind, **o
