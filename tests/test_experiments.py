@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -222,7 +223,7 @@ def test_one_uncorrected_step_has_no_bias_and_more_are_the_means_of_all_their_pa
             assert q[s, a] == pytest.approx(total), (s, a)
 
 
-def test_on_the_cliff_sarsa_earns_about_half_as_much_less_and_q_learning_finds_the_shortest_path():
+def test_on_the_cliff_sarsa_loses_half_of_what_q_learning_does_whose_path_is_the_shortest():
     """Example 6.6 of Sutton & Barto 2018: about −25 and −50 while learning; paths of −17 and −13."""
     found = record("tabular")["cliff"]
     late = {name: found[name]["late"] for name in tabular.ONE_STEP}
@@ -232,6 +233,38 @@ def test_on_the_cliff_sarsa_earns_about_half_as_much_less_and_q_learning_finds_t
     paths = found["SARSA"]["paths"]
     assert max(paths, key=paths.get) == "-17"
     assert found["exact"]["optimal_path"] == -13.0
+
+
+def test_sarsa_learns_as_quickly_as_a_program_without_arrays():
+    """The box of section 6.4, line by line, in lists: means of the first 100 episodes at α = 0.5."""
+    rng = random.Random(0)
+
+    def act(values):
+        best = max(values)
+        explores = rng.random() < 0.1
+        return rng.choice([a for a in range(4) if explores or values[a] == best])
+
+    def mean_return():
+        q, total = [[0.0] * 4 for _ in range(48)], 0
+        for _ in range(100):
+            s, a = 36, act(q[36])
+            while s != 47:
+                up_down, right_left = [(-1, 0), (1, 0), (0, 1), (0, -1)][a]
+                row, column = min(max(s // 12 + up_down, 0), 3), min(max(s % 12 + right_left, 0), 11)
+                following, r = 12 * row + column, -1
+                if 36 < following < 47:
+                    following, r = 36, -100
+                b = act(q[following])
+                q[s][a] += 0.5 * (r + q[following][b] - q[s][a])
+                s, a, total = following, b, total + r
+        return total / 100
+
+    found = record("tabular")["step_sizes"]
+    place = found["step_sizes"].index(0.5)
+    drawn = [mean_return() for _ in range(30)]
+    error = np.std(drawn, ddof=1) / np.sqrt(len(drawn))
+    assert found["interim"]["SARSA"]["value"][place] == pytest.approx(np.mean(drawn), abs=4 * error)
+    assert error < 2.0
 
 
 def test_methods_that_have_converged_earn_what_is_exact():
@@ -322,7 +355,7 @@ def test_a_window_of_steps_learns_the_oldest_of_them_from_its_return():
         q, window = update(q, window, jax.tree.map(np.asarray, step), np.asarray(0), options)
         if t < 2:
             np.testing.assert_array_equal(q, before)
-    expected = before.copy()
+    expected = np.array(before)
     # Tree backup: −1 + (mean of zeros) + ¼ (−1 + mean of row 2 − 0).
     expected[0, 0] = 0.5 * (-1.0 + 0.25 * (-1.0 + 3.0))
     np.testing.assert_allclose(q, expected, rtol=1e-6)
