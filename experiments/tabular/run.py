@@ -176,8 +176,7 @@ def draw_step_sizes(panel: Axes, found: dict) -> None:
     for name, color in COLORS.items():
         band(panel, found["step_sizes"], found["asymptotic"][name], color=color, label=name)
         band(panel, found["step_sizes"], found["interim"][name], color=color, linestyle="dotted", marker="s")
-    early, late = found["episodes"]
-    x = f"step size (dotted: episodes 1 to {early}; solid: {late // 2 + 1:,} to {late:,})"
+    x = f"step size (dotted: first {found['episodes'][0]} episodes; solid: late)"
     panel.set(ylim=(-165, 0), xlabel=x, ylabel="return of an episode (mean)")
     legend(panel, loc="lower center")
     title(panel, "Cliff walking by step size")
