@@ -183,6 +183,14 @@ def test_equally_good_actions_mix_their_distributions_or_the_first_is_taken(x64)
     close(first, -np.log(0.5))
 
 
+def test_of_equally_good_actions_quantiles_are_those_of_the_first(x64):
+    theta_t = np.array([[[-1.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [-1.0, 1.0]]])
+    rows = (np.zeros((2, 2, 2)), np.zeros(2, int), theta_t, np.zeros(2), np.ones(2))
+    each = [jax.jit(losses.quantile_q_learning_loss)(*(x[i : i + 1] for x in rows)) for i in range(2)]
+    close(each[0], oracles_q.quantile_cost([0.0, 0.0], [-1.0, 1.0], [0.25, 0.75], 1.0))
+    assert each[1] == 0.0
+
+
 # rlax
 
 
