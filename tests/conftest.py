@@ -58,6 +58,9 @@ SLOW = (
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (
+    "losses/test_contract.py::test_losses_of_action_values_are_means_over_streams",
+    "losses/test_contract.py::test_losses_of_action_values_compute_bfloat16",
+    "losses/test_contract.py::test_padding_is_not_in_the_denominator_of_action_values",
     "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",

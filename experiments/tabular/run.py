@@ -51,12 +51,13 @@ def answer(result: dict) -> str:
     late = {name: found[name]["late"]["value"] for name in COLORS}
     path = {name: usual(found[name])[0] for name in COLORS}
     n, uncorrected, backup = off["n"][-1], off["uncorrected"]["value"][-1], off["tree backup"]["value"][-1]
+    diverged = three["all three"]["value"][-1]
     return typeset(
         f"On the cliff SARSA earns {late['SARSA']:.0f} an episode while it learns and Q-learning "
         f"{late['Q-learning']:.0f}, though its greedy path is the best one ({path['Q-learning']}) and SARSA's keeps "
         f"away from the edge ({path['SARSA']}); from another policy's steps {n}-step returns end at an error of "
         f"{uncorrected:.1f} without a correction and {backup:.2f} with tree backup; and any one part of the deadly "
-        f"triad can be dropped, but with all three values grow to {three['all three']['value'][-1]:.0g} where 0 is right."
+        f"triad can be dropped, but with all three values grow to {diverged:.0g} where 0 is right."
     )
 
 
