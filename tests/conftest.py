@@ -65,6 +65,7 @@ LONG = (
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[tabular]",
 )
 """Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others
 see nearly all that they see."""

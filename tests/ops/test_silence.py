@@ -118,8 +118,7 @@ OPERATORS = {
     "q_lambda": lambda d, same, **o: ops.q_lambda(*d[:4], same, lambda_=0.8, **o),
     "general_off_policy_q": lambda d, same, **o: ops.general_off_policy_q(*d, same, **o),
     "rbis": value("rbis"),
-    "q_sigma": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, lambda_=0.8, **o),
-    "q_sigma of n steps": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, n=3, **o),
+    "q_sigma": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, n=3, **o),
 } | {
     f"n_step_off_policy {kind}": lambda d, same, kind=kind, **o: ops.n_step_off_policy(
         *d[1:], same, n=3, kind=kind, **o
