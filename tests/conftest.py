@@ -81,10 +81,14 @@ LONG = (
     "learner/test_action_values.py::test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved",
     "compat/test_rlax_names.py::test_a_function_that_is_put_in_place_wrongly",
     "compat/test_rlax_names.py::test_all_of_rlaxs_own_tests_pass",
+    "losses/test_contract.py::test_losses_of_action_values_are_means_over_streams",
+    "losses/test_contract.py::test_losses_of_action_values_compute_bfloat16",
+    "losses/test_contract.py::test_padding_is_not_in_the_denominator_of_action_values",
     "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[tabular]",
 )
 """Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others
 see nearly all that they see."""

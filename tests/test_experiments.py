@@ -4,12 +4,14 @@ import hashlib
 import importlib
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -20,7 +22,10 @@ from experiments.blackjack import chain, game
 from experiments.many_seeds import papers
 from experiments.off_policy_prediction import baird, collision
 from experiments.policy_lag import run as lag_run
+from experiments.tabular import gridworlds, learners, triad
+from experiments.tabular import measures as tabular
 from experiments.variance_bomb import page
+from isjax import ops
 
 FOLDERS = [index.ROOT / name for name in index.names()]
 EACH = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -174,6 +179,186 @@ def test_the_expected_update_of_td_grows_seven_times_as_fast_as_that_of_vtrace()
     assert baird.growth("one-step TD", 0.0) == pytest.approx(7 * baird.growth("V-trace", 0.0))
     assert baird.growth("per-decision IS", 0.0) == pytest.approx(baird.growth("one-step TD", 0.0))
     assert baird.growth("per-decision IS", 1.0) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_gridworlds_have_the_values_of_the_book():
+    """Example 4.1's figures for the random policy, and example 6.6's paths."""
+    grid = gridworlds.corners()
+    q = gridworlds.action_values(grid, np.full((16, 4), 0.25))
+    book = [0, -14, -20, -22, -14, -18, -20, -20, -20, -20, -18, -14, -22, -20, -14, 0]
+    np.testing.assert_allclose(q.mean(-1), book, atol=1e-9)
+    np.testing.assert_allclose(record("tabular")["off_policy"]["exact_values"], book, atol=1e-9)
+    cliff = gridworlds.cliff()
+    path, total = gridworlds.greedy_path(cliff, gridworlds.soft_optimal(cliff, 0.0))
+    assert (len(path) - 1, total) == (13, -13.0)
+    assert path == [36, *range(24, 36), 47], "along the edge"
+
+
+def test_the_best_policy_that_explores_keeps_away_from_the_cliff_and_earns_what_its_values_say():
+    grid = gridworlds.cliff()
+    q = gridworlds.soft_optimal(grid, 0.1)
+    path, total = gridworlds.greedy_path(grid, q)
+    assert total == -15.0
+    assert not set(range(25, 35)) & set(path), "one row from the edge"
+    expected = float(np.sum(gridworlds.epsilon_greedy(q, 0.1)[36] * q[36]))
+    assert gridworlds.online_return(grid, q, 0.1) == pytest.approx(expected)
+    assert gridworlds.online_return(grid, gridworlds.soft_optimal(grid, 0.0), 0.1) < expected
+
+
+def test_one_uncorrected_step_has_no_bias_and_more_are_the_means_of_all_their_paths():
+    """Two steps, action by action: one of the policy that acts, then a mean under the other one."""
+    grid = gridworlds.corners()
+    pi, mu = np.full((16, 4), 0.25), np.tile(tabular.MU, (16, 1))
+    np.testing.assert_allclose(
+        gridworlds.uncorrected_fixed_point(grid, pi, mu, 1), gridworlds.action_values(grid, pi), atol=1e-9
+    )
+    q = gridworlds.uncorrected_fixed_point(grid, pi, mu, 2)
+    for s, a in np.ndindex(16, 4):
+        if 0 < s < 15:
+            total, t = grid.reward[s, a], grid.following[s, a]
+            if not grid.ends[s, a]:
+                for b, odds in enumerate(mu[t]):
+                    u = grid.following[t, b]
+                    total += odds * (grid.reward[t, b] + (0.0 if grid.ends[t, b] else pi[u] @ q[u]))
+            assert q[s, a] == pytest.approx(total), (s, a)
+
+
+def test_on_the_cliff_sarsa_loses_half_of_what_q_learning_does_whose_path_is_the_shortest():
+    """Example 6.6 of Sutton & Barto 2018: about −25 and −50 while learning; paths of −17 and −13."""
+    found = record("tabular")["cliff"]
+    late = {name: found[name]["late"] for name in tabular.ONE_STEP}
+    assert late["SARSA"]["value"] == pytest.approx(-25.0, abs=3.0)
+    assert late["Q-learning"]["value"] == pytest.approx(-50.0, abs=3.0)
+    assert found["Q-learning"]["paths"]["-13"] > 0.95
+    paths = found["SARSA"]["paths"]
+    assert max(paths, key=paths.get) == "-17"
+    assert found["exact"]["optimal_path"] == -13.0
+
+
+def test_sarsa_learns_as_quickly_as_a_program_without_arrays():
+    """The box of section 6.4, line by line, in lists: means of the first 100 episodes at α = 0.5."""
+    rng = random.Random(0)
+
+    def act(values):
+        best = max(values)
+        explores = rng.random() < 0.1
+        return rng.choice([a for a in range(4) if explores or values[a] == best])
+
+    def mean_return():
+        q, total = [[0.0] * 4 for _ in range(48)], 0
+        for _ in range(100):
+            s, a = 36, act(q[36])
+            while s != 47:
+                up_down, right_left = [(-1, 0), (1, 0), (0, 1), (0, -1)][a]
+                row, column = min(max(s // 12 + up_down, 0), 3), min(max(s % 12 + right_left, 0), 11)
+                following, r = 12 * row + column, -1
+                if 36 < following < 47:
+                    following, r = 36, -100
+                b = act(q[following])
+                q[s][a] += 0.5 * (r + q[following][b] - q[s][a])
+                s, a, total = following, b, total + r
+        return total / 100
+
+    found = record("tabular")["step_sizes"]
+    place = found["step_sizes"].index(0.5)
+    drawn = [mean_return() for _ in range(30)]
+    error = np.std(drawn, ddof=1) / np.sqrt(len(drawn))
+    assert found["interim"]["SARSA"]["value"][place] == pytest.approx(np.mean(drawn), abs=4 * error)
+    assert error < 2.0
+
+
+def test_methods_that_have_converged_earn_what_is_exact():
+    found = record("tabular")["cliff"]
+    for name in ("expected SARSA", "Q-learning"):
+        late, exact = found[name]["late"], found["exact"][name]
+        slack = late["high"] - late["low"]
+        assert late["low"] - slack <= exact <= late["high"] + slack, name
+
+
+def test_step_sizes_matter_as_in_figure_6_3():
+    """Expected SARSA is best in the beginning and hardly cares; SARSA loses with large steps, Q-learning stays low."""
+    found = record("tabular")["step_sizes"]
+    first, late = found["interim"], found["asymptotic"]
+    best = {name: max(first[name]["value"]) for name in first}
+    assert best["expected SARSA"] > best["SARSA"] > best["Q-learning"]
+    assert np.ptp(late["expected SARSA"]["value"]) < 3.0
+    assert np.ptp(late["Q-learning"]["value"]) < 8.0
+    assert late["SARSA"]["low"][0] > late["SARSA"]["high"][-1] + 10.0
+    assert first["expected SARSA"]["value"][-1] > first["SARSA"]["value"][-1]
+
+
+def test_without_ratios_more_steps_are_more_wrong_and_with_them_less():
+    found = record("tabular")["off_policy"]
+    for place, bias in enumerate(found["bias"]):
+        assert found["uncorrected"]["value"][place] > 0.9 * bias
+    assert found["uncorrected"]["low"][-1] > found["SARSA, ratios"]["high"][-1]
+    for name in ("tree backup", "Q(½)"):
+        assert found[name]["high"][-1] < found[name]["low"][0], name
+
+
+def test_any_one_part_of_the_deadly_triad_can_be_dropped():
+    found = record("tabular")["triad"]
+    for name in triad.CASES:
+        diverges = name == "all three"
+        assert found[name]["growth"] == pytest.approx(triad.growth(*triad.CASES[name]))
+        assert (found[name]["growth"] > 0) == diverges
+        assert (found[name]["low"][-1] > 1e3) == diverges, name
+        assert (found[name]["high"][-1] < 0.1) == (not diverges), name
+
+
+def test_two_states_diverge_as_fast_as_in_closed_form():
+    """Sections 11.1 and 11.2 of Sutton & Barto 2018: `1 + α (2γ − 1)` an update, `(6 − 4ε) γ / 5` a fit."""
+    found = record("tabular")["triad"]
+    for name in ("first_state_alone", "least_squares"):
+        assert found[name]["run"] == pytest.approx(found[name]["exact"], rel=1e-4), name
+    for end, discount in ((0.1, 0.9), (0.05, 0.8), (0.4, 0.99)):
+        w = triad.least_squares(end, discount, 3)
+        np.testing.assert_allclose(w, (discount * (6 - 4 * end) / 5) ** np.arange(4))
+    assert triad.two_state_weight(1, 0.5) == 1.0
+
+
+def test_traces_backwards_add_up_to_returns_forwards():
+    """With tables that stand still, all changes of an episode are those of λ-returns (Sutton & Barto 2018, 12.2).
+
+    No state comes twice here, so that traces that replace are traces that accumulate.
+    """
+    rng = np.random.default_rng(0)
+    rows, lambda_, step_size = 6, 0.7, 1e-3
+    q = rng.normal(size=(rows, 4)).astype(np.float32)
+    actions, rewards = rng.integers(0, 4, rows), rng.normal(size=rows).astype(np.float32)
+    discount = np.where(np.arange(rows) == rows - 1, 0.0, 1.0).astype(np.float32)
+    method = learners.with_traces("SARSA", rows)
+    options = learners.Options(*np.float32([step_size, 0.1, lambda_, 1.0]))
+    update, trace, changes = jax.jit(method.update), method.init(), np.zeros_like(q)
+    for t in range(rows):
+        following = min(t + 1, rows - 1)
+        step = learners.Step(t, actions[t], rewards[t], following, discount[t], np.float32(0), np.float32(0))
+        changed, trace = update(q, trace, jax.tree.map(np.asarray, step), np.asarray(actions[following]), options)
+        changes += np.asarray(changed) - q
+    v_t = np.append(q[np.arange(1, rows), actions[1:]], 0.0).astype(np.float32)
+    target = ops.lambda_returns(v_t, rewards, discount, lambda_=lambda_)
+    expected = np.zeros_like(q)
+    expected[np.arange(rows), actions] = step_size * (target - q[np.arange(rows), actions])
+    np.testing.assert_allclose(changes, expected, atol=2e-6)
+
+
+def test_a_window_of_steps_learns_the_oldest_of_them_from_its_return():
+    """Three steps of a walk, n = 2: after the third one the first moves by its two-step return, and nothing else."""
+    method = learners.windowed("q_sigma", 2, lambda q, options: np.log(np.float32(0.25)) + 0.0 * q)
+    options = learners.Options(*np.float32([0.5, 0.1, 0.0, 0.0]))
+    q, window, update = np.zeros((4, 4), np.float32), method.init(), jax.jit(method.update)
+    q[2] = [1.0, 2.0, 3.0, 6.0]
+    log_pi = np.log(np.float32(0.25))
+    for t in range(3):
+        before = q
+        step = learners.Step(t, 0, np.float32(-1), t + 1, np.float32(1), log_pi, log_pi)
+        q, window = update(q, window, jax.tree.map(np.asarray, step), np.asarray(0), options)
+        if t < 2:
+            np.testing.assert_array_equal(q, before)
+    expected = np.array(before)
+    # Tree backup: −1 + (mean of zeros) + ¼ (−1 + mean of row 2 − 0).
+    expected[0, 0] = 0.5 * (-1.0 + 0.25 * (-1.0 + 3.0))
+    np.testing.assert_allclose(q, expected, rtol=1e-6)
 
 
 def test_the_share_of_effective_samples_falls_as_in_closed_form():

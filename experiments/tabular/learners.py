@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from experiments.tabular.gridworlds import ACTIONS, Grid
 from isjax import ops
 
-CHUNK, LONGEST, PARTS = 500, 1000, 50
+CHUNK, LONGEST, PARTS = 500, 250, 50
 
 
 class Options(NamedTuple):
@@ -149,7 +149,7 @@ def windowed(kind: str, n: int, target_policy: Callable[[jax.Array, Options], ja
 def learn(make_step: Callable, key: jax.Array, options: Options, *, episodes: int) -> Learner:
     """Learners `[L]` after so many episodes, a multiple of `PARTS`; later ones do not count.
 
-    Nobody gets more than `LONGEST` steps an episode: tables that diverged go in circles.
+    Nobody gets more than `LONGEST` steps an episode on average: some tables go in circles.
     """
     init, step = make_step()
     count = len(options.step_size)

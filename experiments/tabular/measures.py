@@ -120,8 +120,8 @@ def step_sizes(quick: bool) -> dict:
 
 def longer(quick: bool) -> dict:
     """The mean return of the first 100 episodes by n and by λ, each at the step size that is best on other seeds."""
-    sizes = np.array([0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
-    count, episodes, horizons, lambdas = (4, 50, (2,), (0.9,)) if quick else (80, 100, HORIZONS, LAMBDAS)
+    sizes = np.array([0.1, 0.2, 0.4, 0.6, 0.8])
+    count, episodes, horizons, lambdas = (4, 50, (2,), (0.9,)) if quick else (40, 100, HORIZONS, LAMBDAS)
     found: dict = {"learners": count // 2, "episodes": episodes, "n": list(horizons), "lambda": list(lambdas)}
 
     def best(how, each, parts):

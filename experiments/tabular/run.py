@@ -5,6 +5,7 @@ Step sizes of methods over several steps are chosen on other learners than those
     python -m experiments.tabular.run [--quick | --redraw]
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from experiments.drawing import BLACK, BLUE, BROWN, GRAY, GREEN, ORANGE, PURPLE, RED, band, exact, legend, panels, title
+from experiments.drawing import BLUE, BROWN, GRAY, GREEN, ORANGE, PURPLE, RED, band, exact, legend, panels, title
 from experiments.experiment import Experiment, run
 from experiments.tabular import measures
 
@@ -49,27 +50,32 @@ def answer(result: dict) -> str:
     found, off, three = result["cliff"], result["off_policy"], result["triad"]
     late = {name: found[name]["late"]["value"] for name in COLORS}
     path = {name: usual(found[name])[0] for name in COLORS}
-    n = off["n"][-1]
-    return (
+    n, uncorrected, backup = off["n"][-1], off["uncorrected"]["value"][-1], off["tree backup"]["value"][-1]
+    diverged = three["all three"]["value"][-1]
+    return typeset(
         f"On the cliff SARSA earns {late['SARSA']:.0f} an episode while it learns and Q-learning "
-        f"{late['Q-learning']:.0f}, "
-        f"though its greedy path is the best one ({path['Q-learning']}) and SARSA's keeps away from the edge "
-        f"({path['SARSA']}); from another policy's steps {n}-step returns end at an error of "
-        f"{off['uncorrected']['value'][-1]:.1f} without a correction and {off['tree backup']['value'][-1]:.2f} with "
-        f"tree backup; and of the deadly triad any one part can be dropped: values diverge to "
-        f"{three['all three']['value'][-1]:.1g} with all three alone."
+        f"{late['Q-learning']:.0f}, though its greedy path is the best one ({path['Q-learning']}) and SARSA's keeps "
+        f"away from the edge ({path['SARSA']}); from another policy's steps {n}-step returns end at an error of "
+        f"{uncorrected:.1f} without a correction and {backup:.2f} with tree backup; and any one part of the deadly "
+        f"triad can be dropped, but with all three values grow to {diverged:.0g} where 0 is right."
     )
+
+
+def typeset(text: str) -> str:
+    """With a minus in front of numbers instead of a hyphen."""
+    return re.sub(r"(?<![\w)])-(?=\d)", "−", text)
 
 
 def usual(found: dict) -> tuple[str, float]:
     """The return of the most frequent greedy path that arrives, and its share."""
     shares = {total: share for total, share in found["paths"].items() if total != "nan"}
     best = max(shares, key=shares.get) if shares else "none"
-    return best.replace("-", "−"), shares.get(best, 0.0)
+    return typeset(best), shares.get(best, 0.0)
 
 
 def details(result: dict) -> str:
-    return " ".join((details_of_one_step(result), details_of_several(result), details_of_triad(result["triad"])))
+    parts = details_of_one_step(result), details_of_several(result), details_of_triad(result["triad"])
+    return typeset(" ".join(parts))
 
 
 def details_of_one_step(result: dict) -> str:
@@ -78,13 +84,14 @@ def details_of_one_step(result: dict) -> str:
     late = ", ".join(f"{name} {around(found[name]['late'])}" for name in COLORS)
     best = ", ".join(f"{name} {max(sizes['interim'][name]['value']):.0f}" for name in COLORS)
     paths = "; ".join(f"{name} {shares(found[name])}" for name in COLORS)
+    known_best, known_soft = known["Q-learning"], known["expected SARSA"]
     return (
         f"Returns of the last fifth of {found['episodes'][-1]} episodes on the cliff (ε = {found['epsilon']:g}, α = "
         f"{found['step_size']:g}, {found['learners']} learners): {late}. Exact: the ε-greedy policy of the best values "
-        f"earns {known['Q-learning']:.1f}, the best of all ε-soft policies {known['expected SARSA']:.1f}, whose "
-        f"greedy path is one row from the edge, at {known['soft_optimal_path']:g}. Greedy paths that arrive, by return: "
-        f"{paths}. The first {sizes['episodes'][0]} episodes, at the best step size: {best}; late ones, at α = "
-        f"{sizes['step_sizes'][0]:g} and {sizes['step_sizes'][-1]:g}: "
+        f"earns {known_best:.1f}, the best of all ε-soft policies {known_soft:.1f}, whose greedy path is one row from "
+        f"the edge, at {known['soft_optimal_path']:g}. Greedy paths that arrive, by return: {paths}. The first "
+        f"{sizes['episodes'][0]} episodes, at the best step size: {best}; late ones, at α = {sizes['step_sizes'][0]:g} "
+        f"and {sizes['step_sizes'][-1]:g}: "
         f"{', '.join(f'{name} {x[0]:.0f} and {x[-1]:.0f}' for name, x in ends.items())}."
     )
 
@@ -112,10 +119,11 @@ def details_of_triad(found: dict) -> str:
     growth = ", ".join(f"{name} {found[name]['growth']:+.3f}" for name in TRIAD)
     alone, fits = found["first_state_alone"], found["least_squares"]
     return (
-        f"Two states with values w and 2w (all true values 0): the expected update grows by {growth}. Of updates of "
-        f"the first state alone {alone['updates']} make w {alone['run']:.4g} times as large (exactly "
-        f"{alone['exact']:.4g}; it grows for γ > ½), and {fits['sweeps']} least-squares fits of expected returns, which sample nothing, "
-        f"{fits['run']:.4g} times (exactly {fits['exact']:.4g}; for γ > {fits['diverges_above']:.3f})."
+        f"Two states with values w and 2w (all true values 0): the expected update grows by {growth}. Updates of the "
+        f"first state alone make w {alone['run']:.4g} times as large in {alone['updates']} (exactly "
+        f"{alone['exact']:.4g}; it grows for γ > ½), and least-squares fits of expected returns, which sample nothing, "
+        f"{fits['run']:.4g} times in {fits['sweeps']} (exactly {fits['exact']:.4g}; for γ > "
+        f"{fits['diverges_above']:.3f})."
     )
 
 
@@ -167,11 +175,11 @@ def draw_paths(panel: Axes, found: dict) -> None:
 
 def draw_step_sizes(panel: Axes, found: dict) -> None:
     for name, color in COLORS.items():
-        band(panel, found["step_sizes"], found["asymptotic"][name], color=color, label=f"{name}, late")
-        look = {"color": color, "linestyle": "dotted", "marker": "s"}
-        band(panel, found["step_sizes"], found["interim"][name], **look, label=f"{name}, first {found['episodes'][0]}")
-    panel.set(ylim=(-165, 0), xlabel="step size", ylabel="return of an episode (mean)")
-    legend(panel, loc="lower right", ncols=2, fontsize=7)
+        band(panel, found["step_sizes"], found["asymptotic"][name], color=color, label=name)
+        band(panel, found["step_sizes"], found["interim"][name], color=color, linestyle="dotted", marker="s")
+    x = f"step size (dotted: first {found['episodes'][0]} episodes; solid: late)"
+    panel.set(ylim=(-165, 0), xlabel=x, ylabel="return of an episode (mean)")
+    legend(panel, loc="lower center")
     title(panel, "Cliff walking by step size")
 
 
@@ -193,7 +201,8 @@ def draw_longer(panel: Axes, found: dict) -> None:
 def draw_off_policy(panel: Axes, found: dict) -> None:
     for name, color in OFF_POLICY.items():
         band(panel, found["n"], found[name], color=color, label=name)
-    exact(panel, measures.HORIZONS, found["bias"], "bias of uncorrected, exact", color=BROWN)
+    # Of one step it is 0, which a logarithmic axis has not.
+    exact(panel, measures.HORIZONS[1:], found["bias"][1:], "bias of uncorrected, exact", color=BROWN)
     panel.set(xscale="log", yscale="log", xlabel="n", ylabel="error of the values (mean)")
     panel.set_xticks(found["n"], [str(n) for n in found["n"]])
     panel.set_xticks([], minor=True)
@@ -203,14 +212,12 @@ def draw_off_policy(panel: Axes, found: dict) -> None:
 
 def draw_triad(panel: Axes, found: dict) -> None:
     for name, color in TRIAD.items():
-        label = f"{name} ({found[name]['growth']:+.2f})"
+        label = typeset(f"{name} ({found[name]['growth']:+.2f})")
         band(panel, found["steps"], found[name], color=color, marker=None, label=label)
-    panel.axhline(1.0, color=BLACK, linewidth=0.6)
     settings = found["settings"]
-    text = f"w and 2w, γ = {settings['discount']:g}, α = {settings['step_size']:g}\n(growth of the expected update)"
-    panel.text(0.03, 0.97, text, transform=panel.transAxes, va="top", fontsize=8)
-    panel.set(yscale="log", ylim=(1e-12, 1e22), xlabel="steps", ylabel="root mean squared value (true: 0)")
-    legend(panel, loc="lower left")
+    x = f"steps (values w and 2w, γ = {settings['discount']:g}, α = {settings['step_size']:g})"
+    panel.set(yscale="log", ylim=(1e-18, 1e24), xlabel=x, ylabel="root mean squared value (true: 0)")
+    legend(panel, loc="upper left", title="and growth of the expected update", title_fontsize=8, alignment="left")
     title(panel, "The deadly triad, and what is left of it")
 
 

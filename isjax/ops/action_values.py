@@ -67,11 +67,8 @@ def q_learning_target(
     selector_t = q_t if selector_t is None else selector_t
     r_t, discount_t = series(r_t=r_t, discount_t=discount_t, is_valid_t=is_valid_t)
     q_t, selector_t = over_actions(discount_t, q_t=q_t, selector_t=selector_t)
-    # Where nothing follows, nothing is legal either, as environments often say of a terminal state.
-    follows = jnp.broadcast_to((discount_t != 0.0)[..., None], q_t.shape)
     check_mask(q_t, mask_t=mask_t)
-    log_pi_t = greedy_log_probs(selector_t, follows if mask_t is None else mask_t & follows, ties=ties)
-    return r_t + scaled(discount_t, expected_q(q_t, log_pi_t))
+    return r_t + scaled(discount_t, expected_q(q_t, greedy_log_probs(selector_t, mask_t, ties=ties)))
 
 
 def sarsa_target(
@@ -235,11 +232,9 @@ def q_sigma(
 
 
 def _n_terms(gain: Series, td: Series, n: int) -> Series:
-    """`Σ_{k<n} (Π_{t≤i<t+k} gain_i) td_{t+k}`, where the last step's gain is 0."""
-    place = jnp.arange(n)
-    index = jnp.minimum(place[:, None] + jnp.arange(len(gain))[None], len(gain) - 1)
-    goes_on = (place < n - 1).reshape((-1,) + (1,) * gain.ndim)
-    return backward_affine(jnp.where(goes_on, gain[index], 0.0), td[index])[0]
+    """`Σ_{k<n} (Π_{t≤i<t+k} gain_i) td_{t+k}`, where the last row's gain is 0."""
+    index = jnp.minimum(jnp.arange(n)[:, None] + jnp.arange(len(gain))[None], len(gain) - 1)
+    return backward_affine(gain[index], td[index])[0]
 
 
 def over_actions(like: Series, **arrays: jax.Array) -> tuple[jax.Array, ...]:

@@ -59,10 +59,8 @@ def project_categorical(probs: jax.Array, values: jax.Array, atoms: jax.Array) -
     if probs.ndim == 0:
         raise ValueError("probs must be [..., N], but its shape is [].")
     grid = atoms.reshape((1,) * probs.ndim + (-1,))
-    z = jnp.clip(values, atoms[0], atoms[-1])[..., None]
-    width = jnp.diff(grid, axis=-1)
     # How far a value is on its way from each atom to the next one: what it gives to that one.
-    way = jnp.clip((z - grid[..., :-1]) / width, 0.0, 1.0)
+    way = jnp.clip((values[..., None] - grid[..., :-1]) / jnp.diff(grid, axis=-1), 0.0, 1.0)
     one, zero = jnp.ones_like(way[..., :1]), jnp.zeros_like(way[..., :1])
     share = jnp.concatenate([one, way], axis=-1) - jnp.concatenate([way, zero], axis=-1)
     return jnp.sum(jnp.where(probs[..., None] == 0.0, 0.0, share) * probs[..., None], axis=-2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from isjax import losses
+from tests.losses.action_value_cases import CASES, draw, is_float
 from tests.losses.checks import random_arguments
 
 
@@ -237,3 +238,137 @@ def test_rows_without_a_time_axis_are_refused(loss):
     x = jnp.zeros(())
     with pytest.raises(ValueError, match=r"must be \[T, \*B\] with T ≥ 1"):
         loss(x, x, x)
+
+
+# Losses of action values: the same of all arguments that they have
+
+EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+
+
+@functools.cache
+def slopes(loss):
+    """`(floating arguments, the others, valid) → (value, gradients of all floating ones)`, compiled once."""
+    return jax.jit(jax.value_and_grad(lambda x, y, valid: CASES[loss](x | y, valid)))
+
+
+def evaluated(case, x, valid=None):
+    (name,) = (name for name, other in CASES.items() if other is case)
+    floating = {name: value for name, value in x.items() if is_float(value) and name in case.names}
+    return slopes(name)(floating, {name: value for name, value in x.items() if name not in floating}, valid)
+
+
+def rows_that_count(valid, x):
+    return valid.reshape(valid.shape + (1,) * (x.ndim - valid.ndim))
+
+
+VALID = np.arange(6)[:, None] < np.array([6, 4, 1])
+
+
+@EACH_CASE
+def test_of_action_values_the_first_argument_alone_learns(case):
+    value, gradients = evaluated(case, draw(20, 6, 3))
+    assert np.isfinite(value)
+    for name, gradient in gradients.items():
+        assert np.any(gradient != 0.0) == (name == case.names[0]), name
+
+
+@EACH_CASE
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, -np.inf, 1e30])
+def test_garbage_in_padding_changes_no_loss_of_action_values(case, garbage):
+    x, results = draw(21, 6, 3), []
+    for fill, action in ((0.0, 0), (garbage, -1)):
+        spoiled = {
+            name: np.where(rows_that_count(VALID, y), y, np.float32(fill) if is_float(y) else action)
+            for name, y in x.items()
+        }
+        results.append(evaluated(case, spoiled, VALID))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert np.isfinite(results[1][0])
+    np.testing.assert_array_equal(results[1][1][case.names[0]][~VALID], 0.0)
+
+
+@EACH_CASE
+def test_padding_is_not_in_the_denominator_of_action_values(case):
+    x = draw(22, 6, 3)
+    valid = np.broadcast_to(np.arange(6)[:, None] < 4, (6, 3))
+    # Where the unroll ends does not matter if the last row that counts ends its episode.
+    x["discount_t"][3] = 0.0
+    value, gradients = evaluated(case, {name: y[:4] for name, y in x.items()})
+    padded, padded_gradients = evaluated(case, x, valid)
+    np.testing.assert_allclose(padded, value, rtol=1e-5)
+    first = case.names[0]
+    np.testing.assert_allclose(padded_gradients[first][:4], gradients[first], rtol=1e-5, atol=1e-6)
+
+
+@EACH_CASE
+def test_padding_alone_has_a_loss_of_action_values_of_zero(case):
+    value, gradients = evaluated(case, draw(23, 6, 3), np.zeros((6, 3), bool))
+    assert value == 0.0
+    assert all(np.all(x == 0.0) for x in gradients.values())
+
+
+@EACH_CASE
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_what_stands_behind_a_terminal_state_does_not_count(case, garbage):
+    behind = [name for name in ("q_t", "selector_t", "theta_t", "log_pi_t", "a_t") if name in case.names]
+    if not behind:
+        return  # Its target is made elsewhere.
+    x = draw(24, 6, 3)
+    ends, results = x["discount_t"] == 0.0, []
+    assert ends.any()
+    for fill, action in ((0.0, 0), (garbage, -1)):
+        spoiled = {
+            name: np.where(rows_that_count(~ends, x[name]), x[name], np.float32(fill) if is_float(x[name]) else action)
+            for name in behind
+        }
+        results.append(evaluated(case, x | spoiled))
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert np.isfinite(results[1][0])
+
+
+@EACH_CASE
+def test_losses_of_action_values_compute_bfloat16_in_float32(case):
+    x = {name: jnp.asarray(y, jnp.bfloat16) if is_float(y) else y for name, y in draw(25, 6, 3).items()}
+    value, gradients = evaluated(case, x)
+    wide, _ = evaluated(case, {name: y.astype(jnp.float32) if is_float(y) else y for name, y in x.items()})
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(value, wide, rtol=1e-5)
+    assert gradients[case.names[0]].dtype == jnp.bfloat16
+
+
+@EACH_CASE
+def test_losses_of_action_values_are_means_over_streams_and_take_one_without_an_axis(case):
+    x = draw(26, 6, 3)
+    alone = [evaluated(case, {name: y[:, i] for name, y in x.items()})[0] for i in range(3)]
+    np.testing.assert_allclose(evaluated(case, x)[0], np.mean(alone), rtol=1e-5)
+    mapped = jax.jit(jax.vmap(lambda x: case(x), in_axes=(dict.fromkeys(x, 1),)))(x)
+    np.testing.assert_allclose(mapped, alone, rtol=1e-5)
+
+
+@EACH_CASE
+def test_weights_of_rows_are_constants_that_multiply_their_share(case):
+    x = draw(27, 6, 3)
+    weight = np.random.default_rng(0).random((6, 3)).astype(np.float32)
+    to_weight = jax.jit(jax.value_and_grad(lambda w: case(x, weight_tm1=w)))
+    value, gradient = to_weight(weight)
+    np.testing.assert_array_equal(gradient, 0.0)
+    each = [to_weight(w)[0] for w in np.eye(18, dtype=np.float32).reshape(18, 6, 3)]
+    np.testing.assert_allclose(value, np.dot(each, weight.ravel()), rtol=1e-5)
+    np.testing.assert_allclose(np.sum(each), evaluated(case, x)[0], rtol=1e-5)
+
+
+@EACH_CASE
+def test_losses_of_action_values_name_what_is_wrong(case):
+    x = draw(28, 4, 2)
+    call = lambda x, *valid, **more: jax.eval_shape(lambda: case(x, *valid, **more))  # noqa: E731
+    with pytest.raises(TypeError, match="is_valid_t must be boolean"):
+        call(x, np.ones((4, 2), np.float32))
+    with pytest.raises(ValueError, match=r"is_valid_t \[4, 1\]"):
+        call(x, np.ones((4, 1), bool))
+    with pytest.raises(ValueError, match=r"weight_tm1 \[4, 1\]"):
+        call(x, weight_tm1=np.ones((4, 1), np.float32))
+    for name in case.names:
+        with pytest.raises((TypeError, ValueError), match=r"\[3, 2|\[4, 2"):
+            call(x | {name: x[name][:3]})
+        with pytest.raises(TypeError, match=r"must be floating|must hold integers"):
+            call(x | {name: x[name].astype(complex)})

@@ -47,6 +47,12 @@ def next_action(d):
     return [jnp.concatenate([x[1:], x[-1:]]) for x in (d.v_tm1, d.log_rho_tm1)]
 
 
+def sigma_rows(d):
+    """What `q_sigma` takes, with a target policy that is as likely as the trace of `tree_backup`."""
+    log_pi = -jnp.abs(d.log_rho_tm1)
+    return *d[:4], log_pi, log_pi - d.log_rho_tm1
+
+
 def rlax_q_and_v(d, same):
     q, log_rho = next_action(d)
     c = jnp.minimum(jnp.exp(log_rho), 1.0)
@@ -112,6 +118,7 @@ OPERATORS = {
     "q_lambda": lambda d, same, **o: ops.q_lambda(*d[:4], same, lambda_=0.8, **o),
     "general_off_policy_q": lambda d, same, **o: ops.general_off_policy_q(*d, same, **o),
     "rbis": value("rbis"),
+    "q_sigma": lambda d, same, **o: ops.q_sigma(*sigma_rows(d), same, sigma=0.5, n=3, **o),
 } | {
     f"n_step_off_policy {kind}": lambda d, same, kind=kind, **o: ops.n_step_off_policy(
         *d[1:], same, n=3, kind=kind, **o
