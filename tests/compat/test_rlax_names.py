@@ -113,6 +113,23 @@ assert "rlax" in sys.modules
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("first", ["", "import rlax"])
+def test_others_may_import_it_as_rlax(first):
+    program = f"""
+import sys, warnings
+warnings.simplefilter("ignore")
+{first}
+from isjax.compat import rlax as ours
+sys.modules["rlax"] = ours
+import rlax
+from rlax import l2_loss, transformed_retrace, vtrace
+assert rlax is ours is sys.modules["rlax"] and vtrace is ours.vtrace
+assert l2_loss.__module__ == "rlax._src.losses" and transformed_retrace.__module__.startswith("isjax")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_functions_of_both_are_used_side_by_side():
     error = ours.td_lambda(jnp.zeros(2), jnp.ones(2), jnp.ones(2), jnp.zeros(2), 1.0)
     assert jnp.sum(ours.l2_loss(error)) == 2.5
