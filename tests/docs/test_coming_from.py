@@ -14,6 +14,7 @@ import isjax
 from isjax import losses, ops
 from isjax.compat import rlax as ours
 from isjax.learner import Config, Hyper
+
 from tests.peers import rlax  # isort: skip  # before the benchmark imports it, since it warns
 
 from benchmarks import compat
