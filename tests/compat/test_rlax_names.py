@@ -68,22 +68,29 @@ def own_tests(*modules):
     return json.loads(result.stdout)
 
 
-def test_rlaxs_own_tests_of_returns_and_of_vtrace_pass_with_these_functions_in_place():
-    summary = own_tests("multistep_test", "vtrace_test", "rlax_test")
-    assert summary["ran"] >= 97
+def test_rlaxs_own_tests_of_returns_pass_with_these_functions_in_place():
+    summary = own_tests("multistep_test", "rlax_test")
+    assert summary["ran"] >= 67
     assert summary["skipped"] == 0
-    assert {"lambda_returns", "n_step_bootstrapped_returns", "vtrace_td_error_and_advantage"} <= set(summary["calls"])
+    assert {"lambda_returns", "n_step_bootstrapped_returns", "importance_corrected_td_errors"} <= set(summary["calls"])
 
 
+@pytest.mark.timeout(1800)
 def test_all_of_rlaxs_own_tests_pass_with_these_functions_in_place():
     summary = own_tests()
     assert set(summary["left_out"]) <= {"mpo_ops_test", "pop_art_test"}, "these need haiku"
     assert all("haiku" in reason for reason in summary["left_out"].values())
     assert summary["ran"] >= 700 + 200 * (not summary["left_out"])
     assert summary["skipped"] == 0
-    # Reached through others of ours alone, or without a test of its own.
-    untested = {"general_off_policy_returns_from_q_and_v", "transformed_general_off_policy_returns_from_action_values"}
-    assert set(OURS) - set(summary["calls"]) <= untested | {"transformed_lambda_returns", "transformed_n_step_returns"}
+    untested = {
+        "general_off_policy_returns_from_action_values",
+        "general_off_policy_returns_from_q_and_v",
+        "leaky_vtrace_td_error_and_advantage",
+        "transformed_general_off_policy_returns_from_action_values",
+        "transformed_lambda_returns",
+        "transformed_n_step_returns",
+    }
+    assert set(OURS) - set(summary["calls"]) <= untested, "reached through others of ours alone, or by no test of rlax"
 
 
 def test_a_function_that_is_put_in_place_wrongly_fails_rlaxs_own_tests():
@@ -110,6 +117,23 @@ rlax.l2_loss
 assert "rlax" in sys.modules
 """
     result = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("first", ["", "import rlax"])
+def test_others_may_import_it_as_rlax(first):
+    program = f"""
+import sys, warnings
+warnings.simplefilter("ignore")
+{first}
+from isjax.compat import rlax as ours
+sys.modules["rlax"] = ours
+import rlax
+from rlax import l2_loss, transformed_retrace, vtrace
+assert rlax is ours is sys.modules["rlax"] and vtrace is ours.vtrace
+assert l2_loss.__module__ == "rlax._src.losses" and transformed_retrace.__module__.startswith("isjax")
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
 
 

@@ -93,7 +93,6 @@ ARGUMENTS = {
     "retrace_continuous": lambda d, lambda_: (*(d.q_a_tm1, d.q_a_t[:-1], d.v_t, *ROW(d), d.log_rho_t[:-1], lambda_),),
     "lambda_returns": lambda d, lambda_: (*ROW(d), d.v_t, lambda_),
     "n_step_bootstrapped_returns": lambda d, lambda_: (*ROW(d), d.v_t, 3, lambda_),
-    "discounted_returns": lambda d, lambda_: (*ROW(d), d.v_t),
     "td_lambda": lambda d, lambda_: (d.v_tm1, *ROW(d), d.v_t, lambda_),
     "sarsa_lambda": lambda d, lambda_: (d.q_tm1, d.a_tm1, *ROW(d), d.q_t, d.a_t, lambda_),
     "q_lambda": lambda d, lambda_: (d.q_tm1, d.a_tm1, *ROW(d), d.q_t, lambda_),

@@ -1,6 +1,7 @@
 """The page for users of other libraries: its code runs, and the names in its tables exist."""
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -13,7 +14,11 @@ import isjax
 from isjax import losses, ops
 from isjax.compat import rlax as ours
 from isjax.learner import Config, Hyper
-from tests.peers import rlax
+
+from tests.peers import rlax  # isort: skip  # before the benchmark imports it, since it warns
+
+from benchmarks import compat
+from benchmarks.readme import with_table
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "coming-from.md"
@@ -46,6 +51,11 @@ def test_the_table_of_rlax_names_every_function_that_is_written_here():
     names = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
     here = {name for name in dir(rlax) if not name.startswith("_") and getattr(ours, name) is not getattr(rlax, name)}
     assert names == here | {"policy_gradient_loss", "entropy_loss"}
+
+
+def test_the_table_of_times_is_that_of_its_record():
+    record = json.loads((ROOT / "benchmarks" / "results" / "compat.json").read_text())
+    assert with_table(TEXT, "compat", compat.table(record)) == TEXT
 
 
 def test_links_lead_to_files():

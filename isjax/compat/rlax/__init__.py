@@ -102,10 +102,18 @@ _OF_TRANSFORMED_VALUES = frozenset(name for name in __all__ if name.startswith("
 
 @functools.cache
 def _rlax() -> ModuleType:
-    """Import rlax itself, once something is asked for that is its own."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Those of what rlax depends on.
-        return importlib.import_module("rlax")
+    """Import rlax itself, once something is asked for that is its own, even if others import this module as `rlax`."""
+    this = sys.modules[__name__]
+    is_in_place = sys.modules.get("rlax") is this
+    if is_in_place:
+        del sys.modules["rlax"]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Those of what rlax depends on.
+            return importlib.import_module("rlax")
+    finally:
+        if is_in_place:
+            sys.modules["rlax"] = this
 
 
 if not TYPE_CHECKING:

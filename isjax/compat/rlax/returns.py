@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from isjax._checks import along_time, check_count, series
 from isjax.compat.rlax._inputs import stopped
-from isjax.ops.recurrence import backward_affine, scaled
+from isjax.ops.recurrence import backward_rows, scaled
 from isjax.ops.returns import followed
 from isjax.types import Flags, Scalar, Series
 
@@ -46,8 +46,8 @@ def lambda_returns(
     Array([2.5, 2. ], dtype=float32)
     """
     r_t, discount_t, v_t = series(r_t=r_t, discount_t=discount_t, v_t=v_t)
-    gain, bias = _affine(r_t, discount_t, v_t, lambda_, same_episode_t)
-    return stopped(backward_affine(gain, bias), stop_target_gradients)
+    rows = (r_t, discount_t, v_t, along_time(r_t, lambda_=lambda_), _followed(same_episode_t, r_t))
+    return stopped(_solved(rows), stop_target_gradients)
 
 
 def n_step_bootstrapped_returns(
@@ -72,15 +72,17 @@ def n_step_bootstrapped_returns(
     """
     check_count(n=n)
     r_t, discount_t, v_t = series(r_t=r_t, discount_t=discount_t, v_t=v_t)
-    gain, bias = _affine(r_t, discount_t, v_t, lambda_t, same_episode_t)
-    if n >= len(v_t):
-        return stopped(backward_affine(gain, bias), stop_target_gradients)
+    rows = (r_t, discount_t, v_t, along_time(r_t, lambda_t=lambda_t), _followed(same_episode_t, r_t))
+    if n >= len(r_t):
+        return stopped(_solved(rows), stop_target_gradients)
+    gain, bias = _affine(rows)
 
     # The return of k + 1 steps from one step is made of that of k steps from the next.
     def one_more(returns: Series, _: None) -> tuple[Series, None]:
         return bias + scaled(gain, jnp.roll(returns, -1, axis=0)), None
 
-    return stopped(jax.lax.scan(one_more, r_t + scaled(discount_t, v_t), None, length=n - 1)[0], stop_target_gradients)
+    returns, _ = jax.lax.scan(one_more, r_t + scaled(discount_t, v_t), None, length=n - 1)
+    return stopped(returns, stop_target_gradients)
 
 
 def discounted_returns(
@@ -107,9 +109,20 @@ def discounted_returns(
     return lambda_returns(r_t, discount_t, values, 1.0, stop_target_gradients, same_episode_t=same_episode_t)
 
 
-def _affine(
-    r_t: Series, discount_t: Series, v_t: Series, lambda_: Scalar | Series, same_episode_t: Flags | None
-) -> tuple[Series, Series]:
-    """What multiplies the return of the next step, and what is added to it; nothing follows the last step."""
-    gain = jnp.where(followed(same_episode_t, r_t, None), discount_t * along_time(r_t, lambda_=lambda_), 0.0)
+def _followed(same_episode_t: Flags | None, like: Series) -> Flags:
+    """Where a row of the same episode follows: `[T, *B]`, or `[T, 1, …]` if nothing was said of episodes."""
+    if same_episode_t is None:
+        return (jnp.arange(len(like)) < len(like) - 1).reshape((-1,) + (1,) * (like.ndim - 1))
+    return followed(same_episode_t, like, None)
+
+
+def _solved(rows: tuple[Series, Series, Series, Series, Flags]) -> Series:
+    """The λ-returns."""
+    return backward_rows(rows, _affine, lambda row, x, x_next: x)
+
+
+def _affine(row: tuple[Series, Series, Series, Series, Flags]) -> tuple[Series, Series]:
+    """What multiplies the return of the next row, and what is added to it, of all rows or of one."""
+    r_t, discount_t, v_t, lambda_, follows_t = row
+    gain = jnp.where(follows_t, discount_t * lambda_, 0.0)
     return gain, r_t + scaled(discount_t - gain, v_t)
