@@ -35,12 +35,18 @@ LOSSES = {
 }
 """Of `(log π, log μ, advantage)`, `[T, B]` each."""
 STALENESS = (0, 4, 16, 64)
-SEEDS, UPDATES, EVERY = 10, 600, 40
+SEEDS, UPDATES, EVERY = 10, 400, 40
 LESSONS, GROUPS, ANSWERS, LEARNING_RATE, TESTS = 60, 8, 4, 2e-3, 128
 SLOTS = max(STALENESS) + 1
 
 
-def one_update(loss, optimizer, lag, state, key):
+def slope(which: jax.Array, log_pi: jax.Array, log_mu: jax.Array, advantage: jax.Array) -> jax.Array:
+    """`[T, B]`, the gradient of one of the losses by the log-probabilities: learners differ in nothing else."""
+    each = [jax.grad(loss)(log_pi, log_mu, advantage) for loss, _ in LOSSES.values()]
+    return jnp.stack(each)[which]
+
+
+def one_update(which, lag, optimizer, state, key):
     """The state after one batch of the stale sampler, and what was seen of it."""
     params, moments, history, count = state
     to_prompt, to_write = jax.random.split(key)
@@ -55,7 +61,8 @@ def one_update(loss, optimizer, lag, state, key):
     def of_params(params):
         odds = model.score(params, prompt, text.token)
         log_pi = model.of_tokens(odds, text.token)
-        return loss(log_pi, text.log_mu, advantage), (log_pi, odds)
+        weight = slope(which, jax.lax.stop_gradient(log_pi), text.log_mu, advantage)
+        return jnp.sum(weight * log_pi), (log_pi, odds)
 
     gradient, (log_pi, odds) = jax.grad(of_params, has_aux=True)(params)
     updates, moments = optimizer.update(gradient, moments)
@@ -69,7 +76,9 @@ def one_update(loss, optimizer, lag, state, key):
     return (optax.apply_updates(params, updates), moments, history, count + 1), seen
 
 
-def course(loss, updates: int, every: int, lessons: int, lag: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+def course(
+    updates: int, every: int, lessons: int, which: jax.Array, lag: jax.Array, key: jax.Array
+) -> dict[str, jax.Array]:
     """One learner from its first lesson on: rewards of its own answers in float32, and means since the last look."""
     to_lessons, to_course = jax.random.split(key)
     optimizer = optax.adam(LEARNING_RATE)
@@ -82,7 +91,7 @@ def course(loss, updates: int, every: int, lessons: int, lag: jax.Array, key: ja
 
     def stretch(state, key):
         keys = jax.random.split(key, every + 1)
-        state, seen = jax.lax.scan(partial(one_update, loss, optimizer, lag), state, keys[1:])
+        state, seen = jax.lax.scan(partial(one_update, which, lag, optimizer), state, keys[1:])
         return state, {name: jnp.mean(x) for name, x in seen.items()} | {"reward": test(state[0], keys[0])}
 
     state = params, optimizer.init(params), history, 0
@@ -94,17 +103,13 @@ def course(loss, updates: int, every: int, lessons: int, lag: jax.Array, key: ja
 def measure(quick: bool) -> dict:
     staleness, seeds, updates, lessons = ((0, 16), 2, 4, 2) if quick else (STALENESS, SEEDS, UPDATES, LESSONS)
     every = 2 if quick else EVERY
-    names = ("no correction", "sequence TIS") if quick else tuple(LOSSES)
-    lags = jnp.repeat(jnp.array(staleness), seeds)
-    keys = jnp.tile(jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(seeds)), len(staleness))
-    found = {}
-    for name in names:
-        seen = jax.jit(jax.vmap(partial(course, LOSSES[name][0], updates, every, lessons)))(lags, keys)
-        seen = {
-            what: rounded(np.asarray(x, float).reshape(len(staleness), seeds, *x.shape[1:])) for what, x in seen.items()
-        }
-        found[name] = seen
-        print(name, np.mean(np.array(seen["reward"])[:, :, -1], 1).round(3), flush=True)
+    shape = len(LOSSES), len(staleness), seeds
+    which, lag, seed = (x.ravel() for x in jnp.indices(shape))
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seed)
+    run_all = jax.jit(jax.vmap(partial(course, updates, every, lessons)))
+    seen = {what: np.asarray(x, float) for what, x in run_all(which, jnp.array(staleness)[lag], keys).items()}
+    seen = {what: x.reshape(*shape, *x.shape[1:]) for what, x in seen.items()}
+    found = {name: {what: rounded(x[i]) for what, x in seen.items()} for i, name in enumerate(LOSSES)}
     return {
         "staleness": list(staleness),
         "seeds": seeds,
