@@ -97,7 +97,7 @@ def kl_cov_loss(
     tokens = tokens_of(log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t, segment_ids_t)
     is_held = _is_among_largest(jnp.where(tokens.counted(), _covariance(tokens), -jnp.inf), share, tokens)
     log_rho = tokens.of_possible_tokens().log_ratio("step")
-    penalty = jnp.where(is_held, beta * jnp.abs(log_rho), 0.0)
+    penalty = jnp.where(is_held, beta * log_rho * jax.lax.stop_gradient(jnp.sign(log_rho)), 0.0)
     objective = ratio(tokens.log_ratio("step")) * tokens.advantage_tm1 - penalty
     return tokens.loss(objective, weight_tm1, aggregation, max_length)
 

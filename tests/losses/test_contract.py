@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax import losses
+from isjax import losses, ops
 from tests.losses.action_value_cases import CASES, draw, is_float
 from tests.losses.checks import random_arguments
 
@@ -32,6 +32,17 @@ def decoupled(log_pi, log_mu, advantage, valid=None):
     )
 
 
+def corrected(log_pi, log_mu, advantage, valid=None):
+    """A third policy's tokens: weights of a level and a mask of another, everything packed."""
+    if jnp.ndim(log_pi) == 0:
+        return losses.dapo_loss(log_pi, log_mu, advantage, valid)
+    place = jnp.arange(len(log_pi)).reshape(-1, *(1,) * (jnp.ndim(log_pi) - 1))
+    log_w, segments = (jnp.broadcast_to(x, jnp.shape(log_pi)) for x in (0.01 * (place - 2.0), place // 3))
+    weight = ops.masked_weights(log_w, valid, mask_level="geometric", segment_ids_t=segments)
+    how = dict(weight_tm1=weight, segment_ids_t=segments, aggregation="sequence-mean-token-sum")
+    return losses.dapo_loss(log_pi, log_mu, advantage, valid, **how)
+
+
 WEIGHTED = {
     "per-step": losses.per_step_ratio_loss,
     "per-step clipped": functools.partial(losses.per_step_ratio_loss, clip_rho=1.5),
@@ -43,6 +54,15 @@ WEIGHTED = {
     "p3o": losses.p3o_loss,
     "cispo": losses.cispo_loss,
     "topr": losses.topr_loss,
+    "topr step": functools.partial(losses.topr_loss, level="step"),
+    "vespo": losses.vespo_loss,
+    "dppo": losses.dppo_loss,
+    "dppo kl": functools.partial(losses.dppo_loss, divergence="kl"),
+    "dro": functools.partial(losses.dro_loss, beta=0.5),
+    "dapo": functools.partial(losses.dapo_loss, dual_clip=3.0),
+    "gspo token": losses.gspo_token_loss,
+    "sapo": losses.sapo_loss,
+    "kl-cov": losses.kl_cov_loss,
 } | {
     f"{name} {level}": functools.partial(loss, level=level, **options)
     for level in ("step", "sequence", "geometric")
@@ -60,6 +80,9 @@ LOSSES = WEIGHTED | {
     "kl penalty": kl_penalty,
     "gspo": losses.gspo_loss,
     "gmpo": losses.gmpo_loss,
+    "dro sequence": functools.partial(losses.dro_loss, beta=0.5, level="sequence"),
+    "clip-cov": functools.partial(losses.clip_cov_loss, key=jax.random.key(0), low=0.1),
+    "corrected": corrected,
 }
 EACH = pytest.mark.parametrize("loss", LOSSES.values(), ids=list(LOSSES))
 USES_MU = {name: loss for name, loss in LOSSES.items() if name != "awr"}
@@ -142,7 +165,8 @@ def test_an_action_that_only_the_old_policy_excludes_spoils_nothing(loss):
     value, result = compiled(loss)(log_pi, mu, advantage)
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(x)) for x in result)
-    if loss not in (LOSSES["p3o"], LOSSES["ppo decoupled"]):  # These see the logarithm itself.
+    sees_logarithm = ("p3o", "ppo decoupled", "dro", "dro sequence", "kl-cov", "corrected")
+    if loss not in [LOSSES[name] for name in sees_logarithm]:
         mu[2, 1] = -1e6
         jax.tree.map(np.testing.assert_array_equal, (value, result), compiled(loss)(log_pi, mu, advantage))
 

@@ -1,1 +1,0 @@
-"""What a stale, rounded sampler costs a small language model, by correction."""
