@@ -65,8 +65,9 @@ def return_distribution(
     """The distribution of the return, `F̂(x) = Σ_i w̄_i 1{G_i ≤ x}`, with a band that holds it as a whole.
 
     Chandak et al. 2021, https://arxiv.org/abs/2104.12820, eq. 4, with the weights of whole episodes, here
-    self-normalized so that it ends at 1. The band is `F̂ ± c σ̂(x)` with σ̂ the bootstrap's spread and c such that
-    the share `level` of resampled functions lie within it everywhere: simultaneous, in large samples.
+    self-normalized so that it ends at 1. The band is `F̂ ± c` with c such that the share `level` of resampled
+    functions lie within it everywhere: simultaneous, in large samples. Of one width, as Kolmogorov and Smirnov's, since
+    resamples know nothing of the tail beyond the returns seen.
 
     Args:
       log_rho_tm1: `[T, N]`, `log π(a|s) − log μ(a|s)`; `−inf` where the target policy never acts so.
@@ -96,16 +97,16 @@ def return_distribution(
     weight = normalized_weights(log.log_weight)
     cdf = _summed(weight[order])
 
+    episode, number = jnp.argsort(~log.is_episode), jnp.maximum(jnp.sum(log.is_episode), 1)
+
     def drawn(one: Key) -> jax.Array:
-        index = jax.random.categorical(one, jnp.where(log.is_episode, 0.0, -jnp.inf), shape=weight.shape)
+        index = episode[jax.random.randint(one, weight.shape, 0, number)]
         count = jnp.zeros_like(weight).at[index].add(1.0)
         total = jnp.sum(count * weight)
         return _summed((count * weight)[order] / jnp.where(total > 0, total, 1.0))
 
     functions = jax.lax.map(drawn, jax.random.split(key, resamples), batch_size=max(1, 2**22 // len(weight)))
-    spread = jnp.std(functions, 0)
-    deviation = jnp.abs(functions - cdf[None]) / jnp.where(spread > 0, spread, 1.0)[None]
-    reach = jnp.quantile(jnp.max(deviation, 1), level) * spread
+    reach = jnp.quantile(jnp.max(jnp.abs(functions - cdf[None]), 1), level)
     return ReturnDistribution(returns, cdf, jnp.maximum(cdf - reach, 0.0), jnp.minimum(cdf + reach, 1.0))
 
 
