@@ -227,8 +227,8 @@ def lower_confidence_sequence(
     """Lower bounds after each episode that hold at all times at once: one may look as often as one likes.
 
     Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2024, https://arxiv.org/abs/2210.10768: a bet against each value,
-    `Π_i (1 + λ_i (w_i G_i − v))` with predictable `λ_i`, wins so much at a value that is too low, and with a probability
-    of `level` never at the true one. Weights need no bound.
+    `Π_i (1 + λ_i (w_i G_i − v))` with predictable `λ_i`, wins `1 / (1 − level)` times its stake in time where the value
+    is too low, and with a probability of `level` never at the true one. Weights need no bound.
 
     Args:
       log_weight: `[N]`, logarithms of the weights of whole episodes, in the order in which they came.

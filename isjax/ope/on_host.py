@@ -5,8 +5,9 @@ the rest runs primitive by primitive, in the precision it was traced in. A primi
 and a loop of many steps, is compiled on its own; so whatever traces also runs.
 """
 
+import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,8 @@ from isjax.ope.precision import in_float64
 
 LONGEST_LOOP = 2000
 """Loops of more steps are compiled."""
+PROGRAMS, EQUATIONS = 64, 512
+"""How many programs, and single primitives that were compiled, are kept for the next time."""
 _INLINED = (
     "jit",
     "pjit",
@@ -50,23 +53,31 @@ class Program(NamedTuple):
     outputs: tuple[int, ...]
 
 
-def on_host(function: Callable[..., Any], *arrays: Any) -> Any:
-    """`function(*arrays)`, traced in float64 and run by NumPy; a tree of arrays.
+def on_host(function: Callable[..., Any], *arrays: Any, static: tuple[Hashable, ...] = ()) -> Any:
+    """`function(*static, *arrays)`, traced in float64 and run by NumPy; a tree of arrays.
+
+    A function that lives in a module is traced once for the same `static` and arrays of the same shapes; a lambda at
+    every call.
 
     >>> float(on_host(lambda x: jax.numpy.sum(jax.numpy.exp(x)), np.zeros(3)))
     3.0
     """
+    leaves, tree = jax.tree.flatten(arrays)
+    given = [np.asarray(x) for x in leaves]
     with in_float64():
-        closed, shape = jax.make_jaxpr(function, return_shape=True)(*arrays)
-        program = _flattened(closed)
-        given = [np.asarray(x) for x in jax.tree.leaves(arrays)]
-        kinds = [value.aval.dtype for value in closed.jaxpr.invars]
-        try:
-            with np.errstate(all="ignore"):
-                values = _run(program, [x.astype(kind, copy=False) for x, kind in zip(given, kinds, strict=True)])
-        finally:
-            _KEPT.clear()
-    return jax.tree.unflatten(jax.tree.structure(shape), values)
+        kinds = tuple((x.shape, jax.dtypes.canonicalize_dtype(x.dtype)) for x in given)
+        program, outputs = _program(function, static, tree, kinds)
+        with np.errstate(all="ignore"):
+            values = _run(program, [x.astype(kind, copy=False) for x, (_, kind) in zip(given, kinds, strict=True)])
+    return jax.tree.unflatten(outputs, values)
+
+
+@functools.lru_cache(PROGRAMS)
+def _program(function: Callable[..., Any], static: tuple[Hashable, ...], tree: Any, kinds: Any) -> tuple[Program, Any]:
+    """The function as a program, and the tree that its values make up."""
+    arrays = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*kind) for kind in kinds])
+    closed, shape = jax.make_jaxpr(functools.partial(function, *static), return_shape=True)(*arrays)
+    return _flattened(closed), jax.tree.structure(shape)
 
 
 class _Flattening:
@@ -136,6 +147,7 @@ def _as_key(x: Any) -> Any:
     return x if isinstance(x, int | str | float | None) else str(x)
 
 
+@functools.lru_cache(PROGRAMS * 8)
 def _flattened(closed: Any) -> Program:
     flat = _Flattening()
     inputs = tuple(flat.fresh() for _ in closed.jaxpr.invars)
@@ -163,12 +175,14 @@ def _run(program: Program, given: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 _KEPT: dict[int, tuple[Any, Callable[..., Any]]] = {}
-"""Equations that were compiled, by their place in memory, while a program runs."""
+"""Equations that were compiled, by their place in memory."""
 
 
 def _compiled(equation: Any, *values: Any) -> Any:
     """What JAX makes of one primitive."""
     if id(equation) not in _KEPT:
+        if len(_KEPT) >= EQUATIONS:
+            _KEPT.clear()
         found = equation.primitive.get_bind_params(equation.params)
         functions, options = found if isinstance(found, tuple) else ((), found)  # a tuple before JAX 0.10
         run = jax.jit(lambda *values: equation.primitive.bind(*functions, *values, **options))

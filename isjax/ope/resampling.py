@@ -147,7 +147,7 @@ def resampled_values(
     Returns:
       `[resamples]` for each of the estimators.
     """
-    exact = on_host(lambda of, discount: Log.checked(*of[:2], discount, of.is_valid_t), episodes, discount)
+    exact = on_host(Log.checked, episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
     model = [
         np.zeros(exact.r_t.shape) if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
         for x in (episodes.v_tm1, episodes.q_tm1)

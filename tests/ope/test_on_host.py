@@ -1,5 +1,7 @@
 """Programs that NumPy runs give what JAX gives, in every primitive that estimators are made of."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,8 +75,8 @@ def test_every_estimator_is_what_it_is_when_compiled_and_compiles_nothing(monkey
     is_valid = np.arange(4)[:, None] < RNG.integers(1, 5, 60)[None]
     log = LoggedEpisodes(0.3 * RNG.normal(size=shape), RNG.normal(size=shape), is_valid, v, q)
     chosen = tuple(of for of in ESTIMATORS.values() if not of.needs_states)
-    same(lambda log, discount: _answers(chosen, log, discount, 0.95, 0), log, np.float64(0.9), rtol=1e-9)
+    same(functools.partial(_answers, chosen, 0.95, 0), log, np.float64(0.9), rtol=1e-9)
     compiled = []
     monkeypatch.setattr(on_host, "_compiled", lambda equation, *values: compiled.append(equation))
-    run(lambda log, discount: _answers(chosen[:7], log, discount, 0.95, 0), log, np.float64(0.9))
+    run(_answers, log, np.float64(0.9), static=(chosen[:7], 0.95, 0))
     assert not compiled
