@@ -11,6 +11,7 @@ from isjax.losses.policy import (
 from isjax.losses.products import per_decision_policy_gradient_loss, product_of_ratios_loss
 from isjax.losses.proximal import adapt_beta, kl_penalty_loss, p3o_loss, ppo_clip_loss
 from isjax.losses.sequence import cispo_loss, gmpo_loss, gspo_loss, masked_is_loss, topr_loss, truncated_is_loss
+from isjax.losses.state_ratio import state_ratio_loss
 from isjax.losses.trust_region import (
     TrustRegionStep,
     conjugate_gradient,
@@ -41,6 +42,7 @@ __all__ = [
     "ppo_clip_loss",
     "ppo_loss",
     "product_of_ratios_loss",
+    "state_ratio_loss",
     "surrogate_loss",
     "topr_loss",
     "truncated_is_loss",

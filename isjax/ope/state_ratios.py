@@ -105,9 +105,9 @@ def follow_paths(
     def step(log_product: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         log_rho, state = row
         visits = jax.ops.segment_sum(count, state, num_states + 1)
-        table = _log_mean_by_state(log_product, state, count, visits)
+        table = log_mean_by_state(log_product, state, count, visits)
         if self_normalized:
-            mean = _log_mean_by_state(log_rho, state, count, visits)[state]
+            mean = log_mean_by_state(log_rho, state, count, visits)[state]
             log_rho = jnp.where(jnp.isneginf(mean), -jnp.inf, log_rho - jnp.where(jnp.isneginf(mean), 0.0, mean))
         log_ratio = table[state]
         return log_ratio + log_rho, (log_ratio, log_rho, table, visits)
@@ -116,7 +116,7 @@ def follow_paths(
     return Paths(*jax.lax.scan(step, start, (log_rho_tm1, state_tm1))[1])
 
 
-def _log_mean_by_state(log_x: jax.Array, state: jax.Array, count: jax.Array, visits: jax.Array) -> jax.Array:
+def log_mean_by_state(log_x: jax.Array, state: jax.Array, count: jax.Array, visits: jax.Array) -> jax.Array:
     """Logarithm of the mean of `exp(log_x)` over the episodes in each state, `[N]` to `[S + 1]`."""
     largest = jax.ops.segment_max(jnp.where(count > 0, log_x, -jnp.inf), state, len(visits))
     largest = jax.lax.stop_gradient(jnp.where(jnp.isneginf(largest), 0.0, largest))

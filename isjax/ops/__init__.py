@@ -9,6 +9,7 @@ from isjax.ops.diagnostics import (
     ratio_diagnostics,
     ratio_histogram,
 )
+from isjax.ops.emphasis import Emphasis, emphasis
 from isjax.ops.pareto import ParetoSmoothed, pareto_k, pareto_smoothed
 from isjax.ops.q_traces import general_off_policy_q, importance_sampled_q, q_lambda, rbis, retrace, tree_backup
 from isjax.ops.ratios import clipped_ratio, endings, log_ratios, product_of_ratios, ratio_levels
@@ -27,6 +28,7 @@ from isjax.ops.weights import (
 
 __all__ = [
     "RATIO_EDGES",
+    "Emphasis",
     "KLEstimates",
     "NStep",
     "ParetoSmoothed",
@@ -35,6 +37,7 @@ __all__ = [
     "chi_square",
     "clipped_ratio",
     "effective_sample_size",
+    "emphasis",
     "endings",
     "gae",
     "gaussian_renyi_2",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax.ope import ESTIMATORS, on_host
+from isjax.ope import ESTIMATORS, on_host, primitives
 from isjax.ope.evaluation import _answers
 from isjax.ope.on_host import on_host as run
 from isjax.ope.precision import in_float64
@@ -53,7 +53,7 @@ def test_numpy_runs_what_jax_compiles(name):
 
 def test_a_long_loop_is_compiled_and_a_short_one_is_not(monkeypatch):
     compiled = []
-    monkeypatch.setattr(on_host, "_compiled", lambda equation, *values: compiled.append(equation) or values)
+    monkeypatch.setattr(on_host, "compiled", lambda equation, *values: compiled.append(equation) or values)
     run(FUNCTIONS["loops"], X)
     assert not compiled
     monkeypatch.setattr(on_host, "LONGEST_LOOP", 3)
@@ -64,7 +64,7 @@ def test_a_long_loop_is_compiled_and_a_short_one_is_not(monkeypatch):
 
 def test_nothing_is_computed_twice(monkeypatch):
     times = []
-    monkeypatch.setitem(on_host._PRIMITIVES, "exp", lambda equation, x: times.append(x) or np.exp(x))
+    monkeypatch.setitem(on_host.PRIMITIVES, "exp", lambda equation, x: times.append(x) or np.exp(x))
     run(lambda x: jnp.exp(x) + jax.jit(jnp.exp)(x) + 0.0 * jnp.sum(jnp.exp(x)), X)
     assert len(times) == 1
 
@@ -77,6 +77,7 @@ def test_every_estimator_is_what_it_is_when_compiled_and_compiles_nothing(monkey
     chosen = tuple(of for of in ESTIMATORS.values() if not of.needs_states)
     same(functools.partial(_answers, chosen, 0.95, 0), log, np.float64(0.9), rtol=1e-9)
     compiled = []
-    monkeypatch.setattr(on_host, "_compiled", lambda equation, *values: compiled.append(equation))
+    for module in (on_host, primitives):
+        monkeypatch.setattr(module, "compiled", lambda equation, *values: compiled.append(equation))
     run(_answers, log, np.float64(0.9), static=(chosen[:7], 0.95, 0))
     assert not compiled
