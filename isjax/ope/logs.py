@@ -161,5 +161,6 @@ def _names(frame: Any) -> list[str]:
     for attribute in ("column_names", "columns", "keys"):
         found: Any = getattr(frame, attribute, None)
         if found is not None:
-            return [name for name in (found() if callable(found) else found) if isinstance(name, str)]
+            names: Any = found() if callable(found) else found
+            return [name for name in names if isinstance(name, str)]
     raise TypeError(f"frame must be a table or a dictionary of columns, but it is a {type(frame).__name__}.")
