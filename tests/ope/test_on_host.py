@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax.ope import ESTIMATORS, on_host, primitives
+from isjax.ope import ESTIMATORS, on_host, primitives, resampling
 from isjax.ope.evaluation import _answers
 from isjax.ope.on_host import on_host as run
 from isjax.ope.precision import in_float64
+from isjax.ope.resampling import Draws
+from isjax.ope.threefry import is_threefry
 from isjax.ops.recurrence import backward_affine
 from isjax.types import LoggedEpisodes
 
@@ -81,3 +83,24 @@ def test_every_estimator_is_what_it_is_when_compiled_and_compiles_nothing(monkey
         monkeypatch.setattr(module, "compiled", lambda equation, *values: compiled.append(equation))
     run(_answers, log, np.float64(0.9), static=(chosen[:7], 0.95, 0))
     assert not compiled
+
+
+@pytest.mark.parametrize(("n", "resamples"), [(1, 3), (7, 5), (300, 300), (70_001, 3)])
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_episodes_are_drawn_as_jax_draws_them(n, resamples, kind):
+    key = jax.random.key(3, impl=kind)
+    counts = np.concatenate(list(Draws(key, (1, n), resamples)))
+    keys = jax.random.split(key, resamples)
+    index = jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys)
+    expected = [np.bincount(row, minlength=n) for row in np.asarray(index)]
+    np.testing.assert_array_equal(counts, expected)
+    assert is_threefry(key) == (kind == "threefry2x32")
+
+
+def test_draws_in_parts_are_those_of_one(monkeypatch):
+    key = jax.random.key(1)
+    whole = np.concatenate(list(Draws(key, (2, 50), 33)))
+    monkeypatch.setattr(resampling, "DRAWN_AT_ONCE", 500)
+    parts = list(Draws(key, (2, 50), 33))
+    assert [len(part) for part in parts] == [10, 10, 10, 3]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
