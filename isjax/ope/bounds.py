@@ -19,9 +19,9 @@ TUNING_SHARE = 20
 """Thomas et al. choose where to truncate on one of so many episodes."""
 SIMULATIONS = 100
 """Sets of weights that the self-normalized bound draws."""
-GRID = 400
+GRID = 1000
 """Values that a confidence sequence tries, between the lowest and the highest."""
-ROWS_AT_ONCE = 2**13
+ROWS_AT_ONCE = 2**12
 
 
 def student_lower_bound(estimate: Estimate, *, level: float = 0.95) -> jax.Array:
