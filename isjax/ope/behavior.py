@@ -8,7 +8,7 @@ import numpy as np
 
 from isjax._checks import check_count, check_flags, check_integer, check_same_shape, check_time_axis
 from isjax.errors import FieldError
-from isjax.ops.ratios import log_ratios
+from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.types import Flags, Series
 
 FARTHEST = 4.0
@@ -185,9 +185,10 @@ def check_propensities(
         raise ValueError(f"log_mu_tm1 must be [T, N], but its shape is {list(jnp.shape(log_mu_tm1))}.")
     valid = np.ones(np.shape(log_mu_tm1), bool) if is_valid_t is None else np.asarray(is_valid_t)
     log_mu = np.asarray(log_mu_tm1, np.float64)[valid]
-    log_rho = np.asarray(log_ratios(log_pi_tm1, log_mu_tm1), np.float64)[valid]
+    log_pi = np.asarray(log_pi_tm1, np.float64)[valid]
     episode = np.nonzero(valid)[1]
-    ratio = np.exp(np.minimum(log_rho, 700.0))
+    never = np.isneginf(log_pi)
+    ratio = np.where(never, 0.0, np.exp(np.minimum(np.where(never, 0.0, log_pi - log_mu), MAX_LOG_RATIO)))
     mean, error, _ = (float(x[0]) for x in _means(ratio, np.zeros(len(ratio), int), episode))
     complaints = _complaints_of_form(log_mu, densities) + _complaint_of_mean(mean, error)
     by_state, calibration = (np.zeros(0),) * 3, None

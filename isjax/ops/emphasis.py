@@ -66,7 +66,8 @@ def emphasis(
     interest = jnp.broadcast_to(along_time(discount_t, interest_tm1=interest_tm1), discount_t.shape)
     interest = interest if is_valid_t is None else jnp.where(is_valid_t, interest, 0.0)
     goes_on_t = followed(same_episode_t, discount_t, is_valid_t)
-    leads_t = jnp.where(goes_on_t, scaled(discount_t, clipped_ratio(log_rho_tm1, clip_rho)), 0.0)
+    rho = clipped_ratio(jnp.where(goes_on_t, log_rho_tm1, 0.0), clip_rho)
+    leads_t = scaled(jnp.where(goes_on_t, discount_t, 0.0), rho)
     # Row t takes what row t − 1 leads to: one row later, and backwards in time.
     gain_t = jnp.concatenate([jnp.zeros_like(leads_t[:1]), leads_t[:-1]])
     follow_on_tm1 = backward_affine(gain_t[::-1], interest[::-1], associative=associative)[::-1]
