@@ -497,6 +497,22 @@ def test_better_than_what_ran_follows_from_paired_differences(whole, tmp_path, l
     assert abs(alike["weighted_is"]["difference"]) < 1e-12
 
 
+def test_bounds_of_the_difference_are_quantiles_over_the_same_resamples(log):
+    """In plain NumPy, from what is drawn; Student's bound of the paired differences counts where it is the lower one."""
+    key = jax.random.key(5)
+    evaluation = evaluate_log(log, 0.9, key=key, estimators=("weighted_is",), resamples=300)
+    of = evaluation.estimates["weighted_is"]
+    weight = np.exp(np.sum(np.asarray(log.log_rho_tm1, np.float64), 0))
+    returns = np.sum(0.9 ** np.arange(STEPS)[:, None] * np.asarray(log.r_t, np.float64), 0)
+    counts = np.concatenate(list(Draws(key, log.r_t.shape, 300)))
+    drawn = counts @ (weight * returns) / (counts @ weight) - counts @ returns / EPISODES
+    each = EPISODES * weight / weight.sum() * (returns - of.value) + of.value - returns
+    margin = 1.6525 * np.std(each, ddof=1) / np.sqrt(EPISODES)
+    expected = min(np.quantile(drawn, 0.05), each.mean() - margin), max(np.quantile(drawn, 0.95), each.mean() + margin)
+    np.testing.assert_allclose((of.difference_low, of.difference_high), expected, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.drawn["weighted_is"] - evaluation.drawn["the policy that acted"], drawn)
+
+
 def test_what_is_not_to_be_trusted_is_not_better_either(tmp_path, capsys):
     path = write(tmp_path / "log.npz", gap=9.0, shortest=STEPS)
     of = evaluated(path, "--estimators", "weighted_is")["estimates"]["weighted_is"]

@@ -1,6 +1,7 @@
 """`isjax evaluate`: read a log, estimate, say what to think of it, and keep it if asked to."""
 
 import dataclasses
+import functools
 import io
 import os
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from isjax.ope.evaluation import Evaluation
     from isjax.ope.ranking import Ranking
     from isjax.ope.verdicts import Judged
+    from isjax.types import LoggedEpisodes
 
 _On = tyro.conf.FlagCreatePairsOff[bool]
 _Several = tyro.conf.UseAppendAction[list[str]]
@@ -119,7 +121,9 @@ def evaluate(flags: EvaluateFlags) -> None:
     if flags.page:
         from isjax.report.evaluation import write_evaluation
 
-        write_evaluation(Path(flags.page), ranking, content, notes=_all_notes(first, flags, said))
+        notes = [_acted(first), *_mean_weights(first), *_interval_notes(first, flags), *said]
+        states = _states(targets.episodes[ranking.ranked[0].target], targets.states)
+        write_evaluation(Path(flags.page), ranking, content, notes=notes, states=states)
     print_ranking(ranking, flags, said)
 
 
@@ -210,6 +214,19 @@ def print_ranking(ranking: "Ranking", flags: EvaluateFlags, said: list[str]) -> 
     lines = _several_lines(ranking, flags, said) if is_several else _all_notes(first, flags, said)
     for line in lines:
         console.print(line, markup=False)
+
+
+def _states(log: "LoggedEpisodes", names: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """The share of steps in each state, under the policy that acted and as estimated under the target."""
+    from isjax.ope.on_host import on_host
+    from isjax.ope.state_ratios import state_ratios
+
+    if not names:
+        return {}
+    ratios = functools.partial(state_ratios, num_states=len(names), self_normalized=True)
+    found = on_host(ratios, log.log_rho_tm1, log.state_tm1, log.is_valid_t)
+    ran, target = (np.sum(x, 0) / max(float(np.sum(x)), 1e-300) for x in (found.d_mu, found.d_pi))
+    return {name: (float(x), float(y)) for name, x, y in zip(names, ran, target, strict=True)}
 
 
 def _cells(of: "Judged") -> tuple[str, str, str]:

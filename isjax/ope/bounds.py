@@ -141,7 +141,7 @@ def self_normalized_lower_bound(
     variance, expected = float(term.sum()) / SIMULATIONS, expected / SIMULATIONS
     shrinkage = min(SIMULATIONS / inverse, 1.0)
     margin = np.sqrt(2.0 * (variance + expected) * (x + 0.5 * np.log1p(variance / expected)))
-    return low + (high - low) * max(shrinkage * (value - margin) - np.sqrt(x / (2.0 * n)), 0.0)
+    return low + (high - low) * max(float(shrinkage * (value - margin) - np.sqrt(x / (2.0 * n))), 0.0)
 
 
 def _squared_influence(weight: np.ndarray, swapped: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def empirical_likelihood_lower_bound(log_weight: Any, returns: Any, *, low: floa
         middle = 0.5 * (low_end + high_end)
         ratio = _log_likelihood_ratio(np.stack([excess, value_of - middle], 1))[0] - best
         low_end, high_end = (low_end, middle) if ratio <= limit else (middle, high_end)
-    return low + low_end
+    return low + float(low_end)
 
 
 def _log_likelihood_ratio(z: np.ndarray) -> tuple[float, np.ndarray]:

@@ -20,6 +20,8 @@ class Targets(NamedTuple):
     """By the name of the target: what follows `log_pi.` in the name of its column; "" for the only one."""
     notes: tuple[str, ...]
     """In a sentence each: what was assumed about the log, and what is odd about it."""
+    states: tuple[str, ...] = ()
+    """What the log calls its states 0, 1, …; empty if it has no column `state`."""
 
 
 class _Packing(NamedTuple):
@@ -74,7 +76,8 @@ def packed_targets(found: Columns, casting: Casting, probabilities: bool, densit
     for name in names:
         log_pi = packing.series(columns[f"pi.{name}" if name else "pi"])
         episodes[name] = LoggedEpisodes(log_rho_tm1=jnp.asarray(log_pi - log_mu), **shared)
-    return Targets(episodes, tuple(notes))
+    states = tuple(str(x) for x in np.unique(columns["state"])) if "state" in columns else ()
+    return Targets(episodes, tuple(notes), states)
 
 
 def _log_mu(
