@@ -26,8 +26,7 @@ from tests.faults import logs as malformed_logs
 
 EPISODES, STEPS = 200, 5
 WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
-WITHOUT_STATES = [name for name, of in ESTIMATORS.items() if not of.needs_states]
-DEFAULT = [name for name in WITHOUT_STATES if ESTIMATORS[name].is_default]
+WITHOUT_STATES = [name for name, of in ESTIMATORS.items() if of.is_default and not of.needs_states]
 ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
 
 
@@ -125,7 +124,7 @@ def test_the_json_holds_every_number(whole):
     assert content["rows"] == len(pd.read_parquet(path))
     assert set(content["limits"]) >= {"unreliable_k", "fewest_effective"}
     assert content["versions"]["isjax"]
-    assert list(content["estimates"]) == [name for name in DEFAULT if name not in ONLY_BY_NAME]
+    assert list(content["estimates"]) == [name for name in WITHOUT_STATES if name not in ONLY_BY_NAME]
     for of in content["estimates"].values():
         assert tuple(of) == Judged._fields
         assert of["low"] <= of["value"] <= of["high"]
@@ -498,7 +497,7 @@ def test_better_than_what_ran_follows_from_paired_differences(whole, tmp_path, l
 
 
 def test_bounds_of_the_difference_are_quantiles_over_the_same_resamples(log):
-    """In plain NumPy, from what is drawn; Student's bound of the paired differences counts where it is the lower one."""
+    """In plain NumPy, from what is drawn; Student's bound of paired differences counts where it is the lower one."""
     key = jax.random.key(5)
     evaluation = evaluate_log(log, 0.9, key=key, estimators=("weighted_is",), resamples=300)
     of = evaluation.estimates["weighted_is"]
