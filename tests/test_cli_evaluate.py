@@ -26,7 +26,7 @@ from tests.faults import logs as malformed_logs
 
 EPISODES, STEPS = 200, 5
 WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
-WITHOUT_STATES = [name for name, of in ESTIMATORS.items() if of.is_default and not of.needs_states]
+UNASKED = [name for name, of in ESTIMATORS.items() if of.is_default and of.is_consistent and not of.needs_states]
 ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
 
 
@@ -95,7 +95,7 @@ def by_name(log_rho, r, discount, is_valid, **model):
     """Every estimator, called as a library would."""
     return {
         name: getattr(ope, name)(log_rho, r, discount, is_valid, **(model if name in WITH_MODEL else {}))
-        for name in WITHOUT_STATES
+        for name in (*UNASKED, *ONLY_BY_NAME)
     }
 
 
@@ -124,7 +124,7 @@ def test_the_json_holds_every_number(whole):
     assert content["rows"] == len(pd.read_parquet(path))
     assert set(content["limits"]) >= {"unreliable_k", "fewest_effective"}
     assert content["versions"]["isjax"]
-    assert list(content["estimates"]) == [name for name in WITHOUT_STATES if name not in ONLY_BY_NAME]
+    assert list(content["estimates"]) == UNASKED
     for of in content["estimates"].values():
         assert tuple(of) == Judged._fields
         assert of["low"] <= of["value"] <= of["high"]

@@ -29,7 +29,8 @@ def drawn_with_replacement(key: Key, n: int, first: int, last: int) -> np.ndarra
     words = np.asarray(jax.random.key_data(key))
     keys = _block(words[:1, None], words[1:, None], np.arange(first, last, dtype=np.uint32)[None])
     a, b = (x[0][:, None] for x in keys)
-    high, low = (tuple(x[:, i : i + 1] for x in _block(a, b, np.arange(2, dtype=np.uint32)[None])) for i in (0, 1))
+    halves = _block(a, b, np.arange(2, dtype=np.uint32)[None])
+    high, low = ((halves[0][:, i : i + 1], halves[1][:, i : i + 1]) for i in (0, 1))
     half = 2**16 % n
     factor, span = np.uint32(half * half % 2**32 % n), np.uint32(n)
     found = np.empty((last - first, n), np.int32)
@@ -38,9 +39,15 @@ def drawn_with_replacement(key: Key, n: int, first: int, last: int) -> np.ndarra
         for j in range(0, n, columns):
             at = slice(i, i + rows), slice(j, j + columns)
             counter = np.arange(j, min(j + columns, n), dtype=np.uint32)[None]
-            upper, lower = (np.bitwise_xor(*_block(*(word[at[0]] for word in of), counter)) for of in (high, low))
+            upper, lower = (_bits(a[at[0]], b[at[0]], counter) for a, b in (high, low))
             found[at] = ((upper % span) * factor + lower % span) % span
     return found
+
+
+def _bits(a: np.ndarray, b: np.ndarray, counter: np.ndarray) -> np.ndarray:
+    """32 random bits for each key and counter."""
+    x, y = _block(a, b, counter)
+    return x ^ y
 
 
 def _block(a: np.ndarray, b: np.ndarray, counter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
