@@ -79,6 +79,7 @@ def all_notes(evaluation: "Evaluation", flags: Any, said: list[str]) -> list[str
 
 
 def acted(evaluation: "Evaluation") -> str:
+    """What the policy that acted got."""
     error = number(evaluation.behavior_standard_error)
     return f"The policy that acted: {number(evaluation.behavior_value)} ± {error} (standard error)."
 
