@@ -41,6 +41,10 @@ SLOW = (
     "learner/test_replay.py",
     "learner/test_uses.py",
     "networks",
+    "ope/test_behavior.py",
+    "ope/test_distribution.py",
+    "ope/test_marginalized.py",
+    "ope/test_shrinkage.py",
     "ops/test_silence.py",
     "run/test_hosts.py",
     "run/test_integrity.py",
@@ -58,6 +62,17 @@ SLOW = (
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (
+    "ope/test_distribution.py::test_cvar_of_everything_is_the_weighted_mean",
+    "ope/test_distribution.py::test_quantiles_and_their_intervals_follow_from_the_band",
+    "ope/test_distribution.py::test_the_band_holds_the_true_function_as_a_whole_in_most_logs",
+    "ope/test_marginalized.py::test_a_log_with_states_is_evaluated_by_state_too",
+    "ope/test_marginalized.py::test_its_error_is_smaller_than_that_of_products",
+    "ope/test_marginalized.py::test_standard_error_is_the_spread_of_the_estimate[True]",
+    "ope/test_marginalized.py::test_where_every_state_has_a_single_path_it_is_per_decision",
+    "ope/test_shrinkage.py::test_a_horizon_is_chosen_from_per_decision_down_to_one_ratio_or_the_model",
+    "ope/test_shrinkage.py::test_a_parameter_chosen_by_slope_beats_none_where_weights_have_heavy_tails[clip]",
+    "ope/test_shrinkage.py::test_incremental_weights_drop_ratios_that_do_not_matter",
+    "ope/test_stationary.py",
     "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",

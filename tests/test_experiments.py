@@ -20,6 +20,7 @@ from experiments.blackjack import chain, game
 from experiments.many_seeds import papers
 from experiments.off_policy_prediction import baird, collision
 from experiments.policy_lag import run as lag_run
+from experiments.state_ratios import processes
 from experiments.variance_bomb import page
 
 FOLDERS = [index.ROOT / name for name in index.names()]
@@ -283,3 +284,40 @@ def test_the_page_computes_what_the_library_computes(tmp_path):
 def test_modules_stay_small():
     for path in index.ROOT.rglob("*.py"):
         assert len(path.read_text().splitlines()) < 300, path.relative_to(Path(index.ROOT))
+
+
+@pytest.mark.parametrize(
+    ("process", "value", "known"),
+    [
+        (processes.model_fail(), -0.76, {"ordinary_is": 5.892097}),
+        (processes.model_win(10), 0.46, {"ordinary_is": 216.505, "per_decision_is": 73.812, "second_moment": 38.33}),
+        (processes.model_win(20), 0.92, {"second_moment": 1469.5}),
+        (processes.model_win(10, 0.99), 0.98, {"second_moment": 9.04e9}),
+        (processes.single_path(), 2.0, {"ordinary_is": 0.728601, "per_decision_is": 0.377737}),
+    ],
+)
+def test_classic_cases_have_their_exact_values_and_errors(process, value, known):
+    assert process.value == pytest.approx(value, abs=1e-9)
+    found = process.exact_errors()
+    assert {name: found[name] for name in known} == pytest.approx(known, rel=5e-4)
+
+
+def test_errors_of_marginalized_estimates_grow_slowly_where_those_of_products_explode():
+    result = record("state_ratios")
+    errors = {int(steps): found for steps, found in result["horizons"].items()}
+    exact = {steps: found["exact"]["ordinary_is"] / found["value"] ** 2 for steps, found in errors.items()}
+    by_state = {steps: x["marginalized_is"]["mean_squared_error"] / x["value"] ** 2 for steps, x in errors.items()}
+    assert exact[200] > 1e3 * exact[100] > 1e4 * exact[50]
+    assert by_state[200] < 4 * by_state[50]
+
+
+def test_nothing_is_trusted_where_products_and_states_are_out_of_reach():
+    assert set(record("state_ratios")["verdicts"]["ModelWin 10, .99"].values()) == {"no"}
+
+
+def test_state_ratios_take_the_bias_from_a_policy_gradient_that_leaving_them_out_has():
+    for found in record("state_ratios")["gradients"].values():
+        noise = np.sqrt(found["estimated"]["variance"] / found["batches"])
+        assert found["estimated"]["bias"] < 3 * noise
+        assert found["none"]["bias"] > 10 * noise
+        assert found["estimated"]["variance"] <= found["product"]["variance"]

@@ -38,6 +38,7 @@ LOOKS = {
     "self-normalized marginalized_is": {"color": BLUE, "linestyle": "dashed"},
     "stationary_is": {"color": GREEN, "linestyle": "solid"},
 }
+WHOSE = {"true": "true state ratio", "estimated": "estimated", "product": "product of ratios", "none": "left out"}
 WEIGHTS = {
     "true": {"color": BLUE, "linestyle": "solid"},
     "estimated": {"color": GREEN, "linestyle": "solid"},
@@ -174,7 +175,7 @@ def draw_gradients(both: np.ndarray, found: dict) -> None:
     steps = [int(name) for name in found]
     for panel, what in zip(both, ("bias", "variance"), strict=True):
         for name, look in WEIGHTS.items():
-            panel.plot(steps, [x[name][what] for x in found.values()], marker="o", label=f"{name} state ratio", **look)
+            panel.plot(steps, [x[name][what] for x in found.values()], marker="o", label=WHOSE[name], **look)
         panel.set(xscale="log", yscale="log", xlabel="steps of an episode", ylabel=f"{what}, relative to the gradient")
         panel.set_xticks(steps, [str(x) for x in steps], minor=False)
         panel.set_xticks([], minor=True)

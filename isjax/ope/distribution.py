@@ -96,8 +96,10 @@ def return_distribution(
     weight = normalized_weights(log.log_weight)
     cdf = _summed(weight[order])
 
+    episode, number = jnp.argsort(~log.is_episode), jnp.maximum(jnp.sum(log.is_episode), 1)
+
     def drawn(one: Key) -> jax.Array:
-        index = jax.random.categorical(one, jnp.where(log.is_episode, 0.0, -jnp.inf), shape=weight.shape)
+        index = episode[jax.random.randint(one, weight.shape, 0, number)]
         count = jnp.zeros_like(weight).at[index].add(1.0)
         total = jnp.sum(count * weight)
         return _summed((count * weight)[order] / jnp.where(total > 0, total, 1.0))
