@@ -37,7 +37,7 @@ FUNCTIONS = {
     "order": lambda x: (jnp.sort(x, 0), jnp.argsort(x, 1), jnp.cumsum(x, 0), x[jnp.array([3, 0])]),
     "whole numbers": lambda x: (jnp.arange(7) // 2 - 5, (x * 10).astype(int) % 3, jnp.floor(x)),
     "loops": lambda x: (backward_affine(x, x), jax.lax.fori_loop(0, 9, lambda i, y: y + i, x)),
-    "captured": lambda x: tuple(jax.lax.fori_loop(0, 3, lambda i, y: y * a, x) for a in (X, X + 1.0)),
+    "captured": lambda x: tuple(jax.lax.fori_loop(0, 3, lambda i, y, a=a: y * a, x) for a in (X, X + 1.0)),
     "while": lambda x: jax.lax.while_loop(lambda y: jnp.sum(y) < 100.0, lambda y: y + 1.0, x),
     "branches": lambda x: jax.lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x),
     "scattered": lambda x: x[0].at[jnp.array([2, 0])].set(7.0).at[1].add(1.0),
