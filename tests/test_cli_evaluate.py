@@ -20,11 +20,13 @@ from isjax.commands.flags import parse
 from isjax.ope.estimator import ESTIMATORS
 from isjax.ope.evaluation import Judged, chosen_estimators, evaluate_log, judge
 from isjax.ope.resampling import Draws, resampled_values
+from isjax.ope.verdicts import is_better
 from isjax.types import LoggedEpisodes
 from tests.faults import logs as malformed_logs
 
 EPISODES, STEPS = 200, 5
 WITH_MODEL = ("doubly_robust", "weighted_doubly_robust", "magic")
+UNASKED = [name for name, of in ESTIMATORS.items() if of.is_default and of.is_consistent and not of.needs_states]
 ONLY_BY_NAME = ("weighted_per_decision_is_ratio_form",)
 
 
@@ -93,7 +95,7 @@ def by_name(log_rho, r, discount, is_valid, **model):
     """Every estimator, called as a library would."""
     return {
         name: getattr(ope, name)(log_rho, r, discount, is_valid, **(model if name in WITH_MODEL else {}))
-        for name in ESTIMATORS
+        for name in (*UNASKED, *ONLY_BY_NAME)
     }
 
 
@@ -122,7 +124,7 @@ def test_the_json_holds_every_number(whole):
     assert content["rows"] == len(pd.read_parquet(path))
     assert set(content["limits"]) >= {"unreliable_k", "fewest_effective"}
     assert content["versions"]["isjax"]
-    assert list(content["estimates"]) == [name for name in ESTIMATORS if name not in ONLY_BY_NAME]
+    assert list(content["estimates"]) == UNASKED
     for of in content["estimates"].values():
         assert tuple(of) == Judged._fields
         assert of["low"] <= of["value"] <= of["high"]
@@ -439,3 +441,166 @@ def test_a_megabyte_in_a_cell_is_one_short_line(tmp_path, capsys):
     assert len(said) < 280
     assert said.isprintable()
     assert said.endswith("xxx'.")
+
+
+def clicks(path):
+    """The columns of a recommender's log: what was shown was drawn at .25 or .4, and clicked or not."""
+    rng = np.random.default_rng(2)
+    table = {"propensity_score": rng.choice([0.25, 0.4], 400), "click": (rng.random(400) < 0.3).astype(int)}
+    pd.DataFrame(table | {"target": np.where(table["click"], 0.35, 0.3)}).to_csv(path, index=False)
+    return path
+
+
+def test_columns_are_named_on_the_command_line(tmp_path, capsys):
+    argv = ("--column", "mu=propensity_score", "--column", "pi=target", "--column", "reward=click", "--probabilities")
+    content = evaluated(clicks(tmp_path / "log.csv"), "--estimators", "ordinary_is", *argv)
+    table = pd.read_csv(tmp_path / "log.csv")
+    expected = np.mean(table["target"] / table["propensity_score"] * table["click"])
+    np.testing.assert_allclose(content["estimates"]["ordinary_is"]["value"], expected, rtol=1e-12)
+    assert content["notes"] == ["The log has no column episode: each row counts as an episode."]
+    assert content["columns"] == {"mu": "propensity_score", "pi": "target", "reward": "click"}
+    captured = capsys.readouterr()
+    assert "each row counts as an episode" in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("--column mu", "--column must be ROLE=NAME, but it is 'mu'."),
+        ("--column propensity=p", "--column must name a role among episode, step, reward, pi, mu, v, q, state, action"),
+        ("--column mu=a --column mu=b", "--column must name one column for mu, but it is a and b."),
+        ("--column mu=", "--column must name the column of mu, but it is ''."),
+        ("--format xls", "--format must be one of auto, csv, parquet,"),
+        ("--page /nowhere/x.html", "--page must lie in a folder that can be written to"),
+        ("--json x.html --page x.html", "--page must be another file than json, but both are x.html."),
+    ],
+)
+def test_bad_columns_formats_and_places_are_one_line(tmp_path, capsys, argv, message):
+    assert said_about(capsys, write(tmp_path / "log.npz"), "--discount", "1", *argv.split()).startswith(message)
+
+
+def test_better_than_what_ran_follows_from_paired_differences(whole, tmp_path, log):
+    """Heads are worth 1; a target may take more of them, fewer, or as many."""
+    of = whole[1]["estimates"]["weighted_is"]
+    assert of["better"] == "yes"
+    np.testing.assert_allclose(of["difference"], of["value"] - whole[1]["behavior"]["value"], rtol=1e-12)
+    assert 0.0 < of["difference_low"] < of["difference"] < of["difference_high"]
+    # Unpaired, the policy that acted would add its own spread: paired bounds are closer.
+    unpaired = np.hypot(of["standard_error"], whole[1]["behavior"]["standard_error"])
+    assert of["difference"] - of["difference_low"] < 1.645 * unpaired
+    worse = evaluated(write(tmp_path / "worse.npz", gap=-0.5), "--estimators", "weighted_is")["estimates"]
+    assert worse["weighted_is"]["better"] == "no"
+    alike = evaluated(write(tmp_path / "alike.npz", gap=0.0), "--estimators", "weighted_is")["estimates"]
+    assert alike["weighted_is"]["better"] == "unclear"
+    assert abs(alike["weighted_is"]["difference"]) < 1e-12
+
+
+def test_bounds_of_the_difference_are_quantiles_over_the_same_resamples(log):
+    """In plain NumPy, from what is drawn; Student's bound of paired differences counts where it is the lower one."""
+    key = jax.random.key(5)
+    evaluation = evaluate_log(log, 0.9, key=key, estimators=("weighted_is",), resamples=300)
+    of = evaluation.estimates["weighted_is"]
+    weight = np.exp(np.sum(np.asarray(log.log_rho_tm1, np.float64), 0))
+    returns = np.sum(0.9 ** np.arange(STEPS)[:, None] * np.asarray(log.r_t, np.float64), 0)
+    counts = np.concatenate(list(Draws(key, log.r_t.shape, 300)))
+    drawn = counts @ (weight * returns) / (counts @ weight) - counts @ returns / EPISODES
+    each = EPISODES * weight / weight.sum() * (returns - of.value) + of.value - returns
+    margin = 1.6525 * np.std(each, ddof=1) / np.sqrt(EPISODES)
+    expected = min(np.quantile(drawn, 0.05), each.mean() - margin), max(np.quantile(drawn, 0.95), each.mean() + margin)
+    np.testing.assert_allclose((of.difference_low, of.difference_high), expected, rtol=1e-4)
+    np.testing.assert_allclose(evaluation.drawn["weighted_is"] - evaluation.drawn["the policy that acted"], drawn)
+
+
+def test_what_is_not_to_be_trusted_is_not_better_either(tmp_path, capsys):
+    path = write(tmp_path / "log.npz", gap=9.0, shortest=STEPS)
+    of = evaluated(path, "--estimators", "weighted_is")["estimates"]["weighted_is"]
+    assert of["trust"] == "no"
+    assert of["difference_low"] > 0.0
+    assert of["better"] == "unclear"
+    assert "unclear (no estimate can be trusted" in capsys.readouterr().out
+
+
+def test_a_difference_that_is_rounding_is_unclear():
+    of = BASE._replace(trust="yes", difference=2e-16, difference_low=1e-16, difference_high=3e-16)
+    assert is_better(of) == "unclear"
+    assert is_better(of._replace(difference=0.2, difference_low=0.1, difference_high=0.3)) == "yes"
+    assert is_better(of._replace(difference=-0.2, difference_low=-0.3, difference_high=-0.1)) == "no"
+    assert is_better(of._replace(trust="no", difference=0.2, difference_low=0.1, difference_high=0.3)) == "unclear"
+
+
+def test_bounds_follow_without_a_bootstrap_from_the_same_episodes(tmp_path):
+    of = evaluated(write(tmp_path / "log.npz"), "--estimators", "ordinary_is", "--resamples", "0")["estimates"]
+    of = of["ordinary_is"]
+    log = ope.read_log(tmp_path / "log.npz")
+    returns = np.sum(0.9 ** np.arange(STEPS)[:, None] * np.asarray(log.r_t), 0)
+    each = (np.exp(np.sum(log.log_rho_tm1, 0)) - 1.0) * returns
+    margin = 1.6525 * np.std(each, ddof=1) / np.sqrt(EPISODES)
+    expected = each.mean() - margin, each.mean() + margin
+    np.testing.assert_allclose((of["difference_low"], of["difference_high"]), expected, rtol=1e-3)
+
+
+def several(path):
+    table = pd.DataFrame(columns(0.5)).drop(columns=["q", "v"])
+    for name, gap in (("timid", 0.2), ("bold", 1.0), ("wild", 9.0)):
+        table[f"log_pi.{name}"] = columns(gap)["log_pi"]
+    table.drop(columns=["log_pi"]).to_parquet(path)
+    return path
+
+
+def test_several_targets_are_one_table_ranked_by_paired_differences(tmp_path, capsys):
+    path = several(tmp_path / "log.parquet")
+    content = evaluated(path)
+    out = capsys.readouterr().out
+    assert [of["target"] for of in content["ranking"]] == ["bold", "timid", "wild"]
+    assert content["ranked_by"] == "weighted_per_decision_is"
+    assert out.index("bold") < out.index("timid") < out.index("wild")
+    first, second, last = (content["targets"][name]["estimates"] for name in ("bold", "timid", "wild"))
+    assert last["weighted_per_decision_is"]["trust"] == "no"
+    assert content["estimates"] == first
+    behind = content["ranking"][1]
+    both = [of["weighted_per_decision_is"] for of in (first, second)]
+    gap, width = both[0]["value"] - both[1]["value"], sum(of["high"] - of["low"] for of in both)
+    np.testing.assert_allclose(behind["behind"], gap, rtol=1e-12)
+    assert 0.0 < behind["behind_low"] < gap < behind["behind_high"] < behind["behind_low"] + 0.6 * width
+    alone = pd.read_parquet(path).rename(columns={"log_pi.bold": "log_pi"})
+    alone.to_parquet(tmp_path / "alone.parquet")
+    assert evaluated(tmp_path / "alone.parquet")["estimates"] == first
+
+
+def test_several_targets_are_ranked_by_the_estimator_asked_for(tmp_path):
+    content = evaluated(several(tmp_path / "log.parquet"), "--estimators", "ordinary_is", "--resamples", "0")
+    assert content["ranked_by"] == "ordinary_is"
+    assert content["ranking"][1]["behind_low"] < content["ranking"][1]["behind"] < content["ranking"][1]["behind_high"]
+
+
+def test_the_page_shows_estimates_verdicts_weights_and_targets(tmp_path):
+    page = tmp_path / "page.html"
+    evaluated(several(tmp_path / "log.parquet"), "--page", str(page))
+    text = page.read_text()
+    for words in ("Evaluation of log.parquet", "Targets, ranked", "Better than what ran?", "How few episodes carry"):
+        assert words in text
+    assert "Effective sample size by step" in text
+    assert text.count('class="plot"') == 5
+    table = pd.DataFrame(columns(0.0))
+    table["log_pi"] = -np.inf
+    table.to_parquet(tmp_path / "none.parquet")
+    evaluated(tmp_path / "none.parquet", "--page", str(page))
+    assert "Do not trust" in page.read_text()
+
+
+def test_model_win_with_a_policy_that_nearly_never_does_what_the_other_does_is_trusted_by_no_estimator(tmp_path):
+    """Thomas & Brunskill 2016: s1, a1 to s2 with .4; +1 into s2, −1 into s3, and back; v is .98, the log says −.98."""
+    rng = np.random.default_rng(0)
+    episodes, pairs, mu = 2000, 5, np.array([0.99, 0.01])
+    action = (rng.random((episodes, pairs)) < mu[1]).astype(int)
+    is_good = rng.random((episodes, pairs)) < np.where(action == 0, 0.4, 0.6)
+    reward, log_pi, log_mu = (np.zeros((episodes, 2 * pairs)) for _ in range(3))
+    reward[:, ::2] = np.where(is_good, 1.0, -1.0)
+    log_mu[:, ::2], log_pi[:, ::2] = np.log(mu[action]), np.log(mu[1 - action])
+    index = {"episode": np.repeat(np.arange(episodes), 2 * pairs), "step": np.tile(np.arange(2 * pairs), episodes)}
+    np.savez(tmp_path / "log.npz", **index, reward=reward.ravel(), log_pi=log_pi.ravel(), log_mu=log_mu.ravel())
+    place = tmp_path / "out.json"
+    assert main(["evaluate", str(tmp_path / "log.npz"), "--discount", "1", "--json", str(place)]) == 0
+    for name, of in json.loads(place.read_text())["estimates"].items():
+        assert (name, of["trust"], of["better"]) == (name, "no", "unclear")

@@ -1,6 +1,14 @@
 """The value of a policy from episodes that another one left behind: estimates and their intervals."""
 
 from isjax.ope.behavior import Calibration, PropensityCheck, check_propensities, estimate_behavior
+from isjax.ope.bounds import (
+    bootstrap_lower_bound,
+    empirical_likelihood_lower_bound,
+    lower_confidence_sequence,
+    self_normalized_lower_bound,
+    student_lower_bound,
+    truncated_lower_bound,
+)
 from isjax.ope.density_ratio import LinearRatio, linear_density_ratio, linear_stationary_is
 from isjax.ope.distribution import ReturnDistribution, cvar_is, quantile_is, return_distribution, variance_is
 from isjax.ope.episodes import Episodes, Estimate, from_visits, n_step_episodes
@@ -47,11 +55,13 @@ __all__ = [
     "StateRatios",
     "Targets",
     "bootstrap_interval",
+    "bootstrap_lower_bound",
     "check_propensities",
     "cvar_is",
     "discounting_aware_is",
     "doubly_robust",
     "empirical_bernstein_interval",
+    "empirical_likelihood_lower_bound",
     "estimate_behavior",
     "evaluate_log",
     "evaluate_targets",
@@ -59,6 +69,7 @@ __all__ = [
     "incremental_is",
     "linear_density_ratio",
     "linear_stationary_is",
+    "lower_confidence_sequence",
     "magic",
     "marginalized_doubly_robust",
     "marginalized_is",
@@ -74,6 +85,7 @@ __all__ = [
     "read_targets",
     "register",
     "return_distribution",
+    "self_normalized_lower_bound",
     "shrunk_is",
     "shrunk_weights",
     "slope_choice",
@@ -82,7 +94,9 @@ __all__ = [
     "state_ratios",
     "stationary_is",
     "student_interval",
+    "student_lower_bound",
     "truncated_is",
+    "truncated_lower_bound",
     "variance_is",
     "weighted_discounting_aware_is",
     "weighted_doubly_robust",

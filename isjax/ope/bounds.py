@@ -19,9 +19,9 @@ TUNING_SHARE = 20
 """Thomas et al. choose where to truncate on one of so many episodes."""
 SIMULATIONS = 100
 """Sets of weights that the self-normalized bound draws."""
-GRID = 400
+GRID = 1000
 """Values that a confidence sequence tries, between the lowest and the highest."""
-ROWS_AT_ONCE = 2**13
+ROWS_AT_ONCE = 2**12
 
 
 def student_lower_bound(estimate: Estimate, *, level: float = 0.95) -> jax.Array:
@@ -141,7 +141,7 @@ def self_normalized_lower_bound(
     variance, expected = float(term.sum()) / SIMULATIONS, expected / SIMULATIONS
     shrinkage = min(SIMULATIONS / inverse, 1.0)
     margin = np.sqrt(2.0 * (variance + expected) * (x + 0.5 * np.log1p(variance / expected)))
-    return low + (high - low) * max(shrinkage * (value - margin) - np.sqrt(x / (2.0 * n)), 0.0)
+    return low + (high - low) * max(float(shrinkage * (value - margin) - np.sqrt(x / (2.0 * n))), 0.0)
 
 
 def _squared_influence(weight: np.ndarray, swapped: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def empirical_likelihood_lower_bound(log_weight: Any, returns: Any, *, low: floa
         middle = 0.5 * (low_end + high_end)
         ratio = _log_likelihood_ratio(np.stack([excess, value_of - middle], 1))[0] - best
         low_end, high_end = (low_end, middle) if ratio <= limit else (middle, high_end)
-    return low + low_end
+    return low + float(low_end)
 
 
 def _log_likelihood_ratio(z: np.ndarray) -> tuple[float, np.ndarray]:
@@ -227,8 +227,8 @@ def lower_confidence_sequence(
     """Lower bounds after each episode that hold at all times at once: one may look as often as one likes.
 
     Waudby-Smith, Wu, Ramdas, Karampatziakis & Mineiro 2024, https://arxiv.org/abs/2210.10768: a bet against each value,
-    `Π_i (1 + λ_i (w_i G_i − v))` with predictable `λ_i`, wins so much at a value that is too low, and with a probability
-    of `level` never at the true one. Weights need no bound.
+    `Π_i (1 + λ_i (w_i G_i − v))` with predictable `λ_i`, wins `1 / (1 − level)` times its stake in time where the value
+    is too low, and with a probability of `level` never at the true one. Weights need no bound.
 
     Args:
       log_weight: `[N]`, logarithms of the weights of whole episodes, in the order in which they came.

@@ -122,7 +122,7 @@ def evaluate_log(
     episodes = log.r_t.shape[1]
     is_affordable = resamples * log.r_t.size <= AFFORDABLE_CELLS and resamples * episodes <= AFFORDABLE_DRAWS
     draws = Draws(key, log.r_t.shape, resamples) if resamples and is_affordable else None  # Begins to draw at once.
-    answers = on_host(lambda log, discount: _answers(chosen, log, discount, level, num_states), log, discount)
+    answers = on_host(_answers, log, discount, static=(chosen, level, num_states))
     drawn: dict[str, np.ndarray] = {}
     if draws:
         resamplings = {of.name: of.resampling for of in chosen if of.resampling} | {BEHAVIOR: mean_over_episodes}
@@ -194,7 +194,7 @@ class _Answers(NamedTuple):
 
 
 def _answers(
-    chosen: tuple[Estimator, ...], log: LoggedEpisodes, discount: float, level: float, num_states: int
+    chosen: tuple[Estimator, ...], level: float, num_states: int, log: LoggedEpisodes, discount: jax.Array
 ) -> _Answers:
     arrays = (log.log_rho_tm1, log.r_t, discount, log.is_valid_t)
     model: dict[str, Any] = {"v_tm1": log.v_tm1, "q_tm1": log.q_tm1}

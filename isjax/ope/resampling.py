@@ -13,6 +13,7 @@ import numpy as np
 from isjax.ope.episodes import Estimate, Log
 from isjax.ope.on_host import on_host
 from isjax.ope.precision import in_float64
+from isjax.ope.threefry import drawn_with_replacement, is_threefry
 from isjax.ops.ratios import MAX_LOG_RATIO
 from isjax.stats.draws import counts_of, drawn_indices
 from isjax.types import Key, LoggedEpisodes
@@ -111,6 +112,7 @@ class Draws:
 
     def __init__(self, key: Key, shape: tuple[int, ...], resamples: int) -> None:
         self._key, self._episodes, self._resamples = key, shape[1], resamples
+        self._is_threefry = is_threefry(key)
         self._at_once = min(resamples, max(1, DRAWN_AT_ONCE // max(shape)))
         self._pool = ThreadPoolExecutor(1)
         self._ahead = self._pool.submit(self._draw, 0)
@@ -123,6 +125,9 @@ class Draws:
             yield counts_of(index, self._episodes)
 
     def _draw(self, first: int) -> np.ndarray:
+        if self._is_threefry:
+            last = min(first + self._at_once, self._resamples)
+            return drawn_with_replacement(self._key, self._episodes, first, last)
         return np.asarray(_drawn(self._key, first, self._at_once, self._resamples, self._episodes))
 
 
@@ -148,7 +153,7 @@ def resampled_values(
     Returns:
       `[resamples]` for each of the estimators.
     """
-    exact = on_host(lambda of, discount: Log.checked(*of[:2], discount, of.is_valid_t), episodes, discount)
+    exact = on_host(Log.checked, episodes.log_rho_tm1, episodes.r_t, discount, episodes.is_valid_t)
     model = [
         np.zeros(exact.r_t.shape) if x is None else np.where(exact.is_valid_t, np.asarray(x, np.float64), 0.0)
         for x in (episodes.v_tm1, episodes.q_tm1)

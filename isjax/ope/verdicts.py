@@ -26,6 +26,8 @@ SATURATED = math.exp(MAX_LOG_RATIO)
 """Where the weights in plain means saturate: such a mean is too small."""
 CARRIED = 0.9
 """The verdict counts the episodes that carry this share of the weight."""
+ROUNDING = 1e-9
+"""Differences that are smaller, relative to the values, are none."""
 
 
 class Judged(NamedTuple):
@@ -134,4 +136,5 @@ def is_better(of: Judged) -> str:
     """Whether the target policy is better than the one that acted: "yes", "no" or "unclear"."""
     if of.trust == "no":
         return "unclear"
-    return "yes" if of.difference_low > 0.0 else "no" if of.difference_high < 0.0 else "unclear"
+    rounding = ROUNDING * max(abs(of.value), abs(of.value - of.difference))
+    return "yes" if of.difference_low > rounding else "no" if of.difference_high < -rounding else "unclear"

@@ -1,6 +1,7 @@
 """The page of `isjax evaluate`: estimates with their intervals, verdicts, and the weights that they rest on."""
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ from isjax.run.format import interval, number
 
 POINTS = 400
 """Of a curve, at most."""
-BARS = 60
+BARS, MOST_STATES = 60, 40
 ANSWERS = {"yes": "Yes", "no": "No", "unclear": "Unclear"}
 
 
-def write_evaluation(path: Path, ranking: Any, content: dict[str, Any], *, notes: Sequence[str]) -> Path:
+def write_evaluation(
+    path: Path,
+    ranking: Any,
+    content: dict[str, Any],
+    *,
+    notes: Sequence[str],
+    states: dict[str, tuple[float, float]] | None = None,
+) -> Path:
     """Writes the page; returns its path.
 
     Args:
@@ -24,6 +32,8 @@ def write_evaluation(path: Path, ranking: Any, content: dict[str, Any], *, notes
       ranking: a `Ranking` of one target policy or several, as `isjax.ope.evaluate_targets` gives it.
       content: what `isjax evaluate --json` writes about it.
       notes: sentences about how it was made.
+      states: by the name of a state, the share of steps in it under the policy that acted and, as estimated, under the
+        first target; nothing if states are not known.
 
     Raises:
       ValueError: the path is a folder, or lies in none.
@@ -40,6 +50,7 @@ def write_evaluation(path: Path, ranking: Any, content: dict[str, Any], *, notes
         section(f"Estimates{about}", *_estimates(of_best, content)),
         section(f"Weights{about}", *_weights(of_best)),
         *([section("Effective sample size by step", *_steps(of_best))] if content["longest"] > 1 else []),
+        *([section(f"States{about}", *_states(states))] if states else []),
         section("How it was made", "What was read, assumed and drawn.", bullets(notes)),
     ]
     return write_page(
@@ -53,7 +64,7 @@ def _main(ranking: Any) -> Any:
 
 def _cards(ranking: Any) -> str:
     evaluation, of = ranking.evaluations[ranking.ranked[0].target], _main(ranking)
-    title = ranking.estimator.replace("_", " ")
+    title = _title(ranking.estimator)
     trust = {"yes": "Trust it", "with care": "With care", "no": "Do not trust"}[of.trust]
     ran = f"{number(evaluation.behavior_value)}   ± {number(evaluation.behavior_standard_error)}, standard error"
     mean = f"{number(of.mean_weight)}   ± {number(of.mean_weight_standard_error)}; 1 expected"
@@ -81,7 +92,7 @@ def _colored(of: Any) -> int:
 def _targets(ranking: Any, content: dict[str, Any]) -> tuple[str, str]:
     level = f"{100 * content['level']:.10g} %"
     caption = (
-        f"By the estimator {ranking.estimator.replace('_', ' ')}. Behind the first: the difference and its {level} "
+        f"By the estimator {_title(ranking.estimator)}. Behind the first: the difference and its {level} "
         "interval, paired on the same resamples. What cannot be trusted comes last."
     )
     rows = []
@@ -112,6 +123,11 @@ def _dots(named: Sequence[tuple[str, Any]]) -> str:
     return intervals(names, [of.value for of in found], ends, x="value", numbers=[_colored(of) for of in found])
 
 
+def _title(name: str) -> str:
+    """The name of an estimator for people."""
+    return name.removesuffix("_is").replace("_", " ")
+
+
 def _better(evaluation: Any, content: dict[str, Any], about: str) -> tuple[str, str]:
     level = f"{100 * content['level']:.10g} %"
     caption = (
@@ -120,7 +136,7 @@ def _better(evaluation: Any, content: dict[str, Any], about: str) -> tuple[str, 
     )
     rows = [
         (
-            name.replace("_", " "),
+            _title(name),
             ANSWERS[of.better],
             number(of.difference),
             f"at least {number(of.difference_low)}, at most {number(of.difference_high)}",
@@ -134,19 +150,26 @@ def _estimates(evaluation: Any, content: dict[str, Any]) -> tuple[str, str]:
     level = f"{100 * content['level']:.10g} %"
     rows = [
         (
-            Html.dotted(name.replace("_", " "), COLORS[_colored(of)]),
+            Html.dotted(_title(name), COLORS[_colored(of)]),
             number(of.value),
             interval((of.low, of.high)),
             number(of.effective_sample_size),
             number(of.pareto_k),
-            of.verdict,
+            of.trust,
         )
         for name, of in evaluation.estimates.items()
     ]
-    head = ("Estimator", "Value", f"{level} interval", "ESS", "Pareto k", "Verdict")
+    head = ("Estimator", "Value", f"{level} interval", "ESS", "Pareto k", "Trust")
     caption = "Blue: to be trusted. Ocher: with care. Orange: not to be trusted; the verdict says why."
-    dots = _dots([(name.replace("_", " "), of) for name, of in evaluation.estimates.items()])
-    return caption, dots + table(rows, head)
+    dots = _dots([(_title(name), of) for name, of in evaluation.estimates.items()])
+    verdicts: dict[str, list[str]] = {}
+    for name, of in evaluation.estimates.items():
+        verdicts.setdefault(of.verdict, []).append(_title(name))
+    said = "".join(
+        f"<p><b>{escape(', '.join(names).capitalize())}:</b> {escape(verdict)}.</p>"
+        for verdict, names in verdicts.items()
+    )
+    return caption, dots + table(rows, head, kind="wide") + said
 
 
 def _weights(evaluation: Any) -> tuple[str, str]:
@@ -192,6 +215,23 @@ def _histogram(log_weight: np.ndarray) -> str:
     }
     title, note = "Log-weights of episodes", "0: the target policy does what was done as often as the one that acted."
     return figure([bars], x="log-weight", y="episodes", height=290, title=title, note=note)
+
+
+def _states(states: dict[str, tuple[float, float]]) -> tuple[str, str]:
+    """The states visited most by either policy."""
+    shown = sorted(states, key=lambda name: -max(states[name]))[:MOST_STATES]
+    ran, target = (short([states[name][i] for name in shown]) for i in (0, 1))
+    bars = [
+        {"type": "bar", "x": [escape(name) for name in shown], "y": y, "name": called, "marker": {"color": color}}
+        for y, called, color in ((ran, "the policy that acted", COLORS[6]), (target, "the target policy", COLORS[0]))
+    ]
+    caption = (
+        "The share of steps in each state, under the policy that acted and, from the ratios of states at each step, "
+        "under the target policy: where it would go that the log has seldom been, estimates rest on little."
+    )
+    more = f" The {len(shown)} most visited of {len(states):,}." if len(shown) < len(states) else ""
+    layout = {"xaxis": {"type": "category"}, "barmode": "group"}
+    return caption + more, figure(bars, x="state", y="share of steps", height=320, layout=layout)
 
 
 def _steps(evaluation: Any) -> tuple[str, str]:

@@ -168,7 +168,7 @@ def test_weights_of_several_loggers_are_balanced():
     whole = [of.reshape(4, 2).prod(1) for of in p]
     products = np.exp(np.sum(log.log_rho_tm1, 0))
     np.testing.assert_allclose(products, whole[0] / (0.75 * whole[1] + 0.25 * whole[2]), rtol=1e-5)
-    with pytest.raises(ValueError, match="column logger is missing: which of the policies of mu.a, mu.b acted"):
+    with pytest.raises(ValueError, match=r"column logger is missing: which of the policies of mu.a, mu.b acted"):
         ope.pack({name: x for name, x in columns.items() if name != "logger"}, probabilities=True)
     with pytest.raises(ValueError, match="column logger must be among a, b, but row 1 is 'c'"):
         ope.pack(columns | {"logger": ["c"] * 8}, probabilities=True)
@@ -237,7 +237,7 @@ def test_a_uniform_target_counts_the_actions_of_each_event(tmp_path):
         (
             "a.cb_adf",
             "| a\n| b\n\n",
-            "must have one line with action:cost:probability, but the one from line 1 on has 0",
+            "one line with action:cost:probability, but the one from line 1 on has 0",
         ),
         ("a.dsjson", '{"_label_cost": 1}\n', "_label_Action of line 1 must be a number, but it is 'None'"),
         ("a.jsonl", '{"reward": 1\n', r"it is not a file of JSON lines that can be read \(line 1"),

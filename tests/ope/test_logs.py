@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from isjax.ope import logs, read_log
+from isjax.ope import logs, packing, read_log
 from isjax.ope.precision import in_float64
 
 GOOD = {
@@ -179,7 +179,7 @@ def test_the_logarithm_of_one_may_be_off_by_rounding(tmp_path):
 
 
 def test_one_long_episode_among_many_short_ones_is_refused_rather_than_padded(monkeypatch):
-    monkeypatch.setattr(logs, "MOST_CELLS", 5)
+    monkeypatch.setattr(packing, "MOST_CELLS", 5)
     with pytest.raises(ValueError, match="2 episodes, the longest of 3 steps, make an array of 6 cells"):
         logs.pack(good())
 

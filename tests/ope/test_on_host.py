@@ -1,14 +1,18 @@
 """Programs that NumPy runs give what JAX gives, in every primitive that estimators are made of."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isjax.ope import ESTIMATORS, on_host
+from isjax.ope import ESTIMATORS, on_host, primitives, resampling
 from isjax.ope.evaluation import _answers
 from isjax.ope.on_host import on_host as run
 from isjax.ope.precision import in_float64
+from isjax.ope.resampling import Draws
+from isjax.ope.threefry import is_threefry
 from isjax.ops.recurrence import backward_affine
 from isjax.types import LoggedEpisodes
 
@@ -33,6 +37,7 @@ FUNCTIONS = {
     "order": lambda x: (jnp.sort(x, 0), jnp.argsort(x, 1), jnp.cumsum(x, 0), x[jnp.array([3, 0])]),
     "whole numbers": lambda x: (jnp.arange(7) // 2 - 5, (x * 10).astype(int) % 3, jnp.floor(x)),
     "loops": lambda x: (backward_affine(x, x), jax.lax.fori_loop(0, 9, lambda i, y: y + i, x)),
+    "captured": lambda x: tuple(jax.lax.fori_loop(0, 3, lambda i, y, a=a: y * a, x) for a in (X, X + 1.0)),
     "while": lambda x: jax.lax.while_loop(lambda y: jnp.sum(y) < 100.0, lambda y: y + 1.0, x),
     "branches": lambda x: jax.lax.cond(x[0, 0] > 0, jnp.sin, jnp.cos, x),
     "scattered": lambda x: x[0].at[jnp.array([2, 0])].set(7.0).at[1].add(1.0),
@@ -51,7 +56,7 @@ def test_numpy_runs_what_jax_compiles(name):
 
 def test_a_long_loop_is_compiled_and_a_short_one_is_not(monkeypatch):
     compiled = []
-    monkeypatch.setattr(on_host, "_compiled", lambda equation, *values: compiled.append(equation) or values)
+    monkeypatch.setattr(on_host, "compiled", lambda equation, *values: compiled.append(equation) or values)
     run(FUNCTIONS["loops"], X)
     assert not compiled
     monkeypatch.setattr(on_host, "LONGEST_LOOP", 3)
@@ -62,7 +67,7 @@ def test_a_long_loop_is_compiled_and_a_short_one_is_not(monkeypatch):
 
 def test_nothing_is_computed_twice(monkeypatch):
     times = []
-    monkeypatch.setitem(on_host._PRIMITIVES, "exp", lambda equation, x: times.append(x) or np.exp(x))
+    monkeypatch.setitem(on_host.PRIMITIVES, "exp", lambda equation, x: times.append(x) or np.exp(x))
     run(lambda x: jnp.exp(x) + jax.jit(jnp.exp)(x) + 0.0 * jnp.sum(jnp.exp(x)), X)
     assert len(times) == 1
 
@@ -73,8 +78,30 @@ def test_every_estimator_is_what_it_is_when_compiled_and_compiles_nothing(monkey
     is_valid = np.arange(4)[:, None] < RNG.integers(1, 5, 60)[None]
     log = LoggedEpisodes(0.3 * RNG.normal(size=shape), RNG.normal(size=shape), is_valid, v, q)
     chosen = tuple(of for of in ESTIMATORS.values() if not of.needs_states)
-    same(lambda log, discount: _answers(chosen, log, discount, 0.95, 0), log, np.float64(0.9), rtol=1e-9)
+    same(functools.partial(_answers, chosen, 0.95, 0), log, np.float64(0.9), rtol=1e-9)
     compiled = []
-    monkeypatch.setattr(on_host, "_compiled", lambda equation, *values: compiled.append(equation))
-    run(lambda log, discount: _answers(chosen[:7], log, discount, 0.95, 0), log, np.float64(0.9))
+    for module in (on_host, primitives):
+        monkeypatch.setattr(module, "compiled", lambda equation, *values: compiled.append(equation))
+    run(_answers, log, np.float64(0.9), static=(chosen[:7], 0.95, 0))
     assert not compiled
+
+
+@pytest.mark.parametrize(("n", "resamples"), [(1, 3), (7, 5), (300, 300), (70_001, 3)])
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg"])
+def test_episodes_are_drawn_as_jax_draws_them(n, resamples, kind):
+    key = jax.random.key(3, impl=kind)
+    counts = np.concatenate(list(Draws(key, (1, n), resamples)))
+    keys = jax.random.split(key, resamples)
+    index = jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys)
+    expected = [np.bincount(row, minlength=n) for row in np.asarray(index)]
+    np.testing.assert_array_equal(counts, expected)
+    assert is_threefry(key) == (kind == "threefry2x32")
+
+
+def test_draws_in_parts_are_those_of_one(monkeypatch):
+    key = jax.random.key(1)
+    whole = np.concatenate(list(Draws(key, (2, 50), 33)))
+    monkeypatch.setattr(resampling, "DRAWN_AT_ONCE", 500)
+    parts = list(Draws(key, (2, 50), 33))
+    assert [len(part) for part in parts] == [10, 10, 10, 3]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)

@@ -1,0 +1,1 @@
+"""Whether verdicts on logs are right: to be trusted, and better than what ran."""
