@@ -10,7 +10,11 @@ from isjax.run.table import rows
 from tests.docs.pages import ROOT, printed, programs
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
-PAGES = sorted(page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "extending")
+ELSEWHERE = ("logs.md", "coming-from.md")
+"""Pages whose programs other tests run."""
+PAGES = sorted(
+    page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "extending" and page.name not in ELSEWHERE
+)
 WITH_PROGRAMS = [page for page in PAGES if programs(page.read_text())]
 
 
