@@ -17,6 +17,7 @@ from isjax.environments.adapter import adapt
 from isjax.environments.limits import Limited
 from isjax.learner import Config
 from isjax.learner.agent import Agent
+from isjax.learner.algorithms import Algorithm
 from isjax.learner.unroll import act, reset_actors
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,7 +67,7 @@ def play(environment, actions, change=lambda state: state):
     adapter = adapt(environment)
     rows, envs = actions.shape[:2]
     config = Config(num_envs=envs, unroll_length=rows, resets_per_unroll=1)
-    agent = Agent(adapter, FixedValue(adapter.actions.num_params))
+    agent = Agent(adapter, FixedValue(adapter.actions.num_params), Algorithm(config))
     actors = reset_actors(adapter, envs, jax.random.key(0), jnp.zeros(envs, jnp.int32))
     actors = actors._replace(state=change(actors.state))
 
@@ -101,7 +102,7 @@ def assert_bootstraps_from(played, row, env, final_observation):
     unroll = played.unroll
     start = jax.tree.map(lambda x: x[row + 1, env], unroll.observation_tm1)
     np.testing.assert_allclose(played.v_t[row, env], played.value_of(final_observation), rtol=1e-3, atol=1e-4)
-    assert abs(played.value_of(start) - played.v_t[row, env]) > 1e-2
+    assert abs(played.value_of(start) - played.v_t[row, env]) > 1e-3
 
 
 @needs("craftax")
