@@ -76,6 +76,9 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # γ on a terminal that knows no Greek
     prog = f"isjax {argv[0]}" if argv else "isjax"
+    if argv and argv[0] in COMMANDS:
+        # JAX is loaded before interrupts are exceptions: in the middle of an import one could come out as any other.
+        importlib.import_module("isjax.commands.flags")
     try:
         with on_stop(_interrupt):
             code = _command(argv)
