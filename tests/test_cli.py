@@ -182,7 +182,7 @@ def test_a_sink_that_is_not_installed_is_one_line(capsys, monkeypatch):
 
 def test_other_bad_lines(capsys, tmp_path):
     said = said_about(capsys, "sweeep")
-    known = ", ".join(cli.COMMANDS)
+    known = ", ".join(COMMANDS)
     assert said == f"isjax: error: command must be one of {known}, but it is 'sweeep'; did you mean sweep?"
     assert said_about(capsys, "report") == "isjax report: error: DIR is missing."
     assert "holds no run" in said_about(capsys, "report", str(tmp_path))
