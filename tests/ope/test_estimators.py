@@ -145,16 +145,15 @@ def test_discounting_aware_takes_the_first_ratio_alone_at_a_discount_of_zero(x64
 def test_a_model_of_zeros_changes_nothing(with_model, without, x64):
     log_rho, r, v, q, is_valid, _ = case(8)
     one, other = (compiled(name, log_rho, r, 0.9, is_valid, 0.0 * v, 0.0 * q) for name in (with_model, without))
-    for x, y in zip(one, other, strict=True):
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["weighted_is", "weighted_doubly_robust"])
 def test_eager_and_compiled_agree(name):
     log_rho, r, v, q, is_valid, _ = case(15)
-    for x, y in zip(
-        call(name, log_rho, r, 0.9, is_valid, v, q), compiled(name, log_rho, r, 0.9, is_valid, v, q), strict=True
-    ):
+    both = (function(name, log_rho, r, 0.9, is_valid, v, q) for function in (call, compiled))
+    for x, y in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5)
 
 
