@@ -125,7 +125,7 @@ class Config:
     memory_window: int = 32
     """Time steps that memory attention looks back."""
     heads: str = "linear"
-    """What gives policy and value: linear, or MODULE:NAME."""
+    """What gives policy and value: linear, dueling, or MODULE:NAME."""
     share_torso: bool = True
     """Let policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)

@@ -104,7 +104,7 @@ def test_a_network_of_ones_own_sees_the_tree():
 
 def test_another_network_sees_one_flat_array():
     def apply(params, observation):
-        assert (observation.shape[1:], observation.dtype) == ((19,), jnp.float32)
+        assert (observation.shape[1:], observation.dtype) == ((2 + 16 + 2,), jnp.float32)  # the token is one-hot
         return jnp.zeros((observation.shape[0], 2)), params["w"] + 0 * observation[:, 0]
 
     network = Own(lambda key, observation: {"w": jnp.zeros(())}, apply, takes_structure=False)
