@@ -58,7 +58,7 @@ class Case:
         own = jnp.asarray(self.own_tm1, jnp.float32), jnp.asarray(self.own_t, jnp.float32)
         seen = jnp.asarray(self.q_tm1, jnp.float32), jnp.asarray(self.q_t, jnp.float32)
         v_tm1, v_t = (algorithm.value(q, None, state, hyper) for q in own)
-        log_pi = value_policies.taken(algorithm.target_policy(own[0], state, hyper), jnp.asarray(self.action))
+        log_pi = ops.at_action(algorithm.target_policy(own[0], state, hyper), jnp.asarray(self.action))
         none = jnp.zeros((ROWS, ENVS))
         rows = (jnp.asarray(x, jnp.float32) for x in (self.log_mu, self.r_t))
         terms = Terms(log_pi, none, v_tm1, v_t, *rows, discount_t, same_episode_t)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax import losses
+from isjax import losses, ops
 from isjax.errors import FieldError
 from isjax.learner.algorithms import value_policies as policies
 from isjax.learner.algorithms import value_traces as traces
@@ -165,7 +165,7 @@ class ActionValues(Algorithm):
         return policies.epsilon_greedy(policy, epsilon, self.config.ties)
 
     def value(self, policy: jax.Array, value: jax.Array, state: ValueState, hyper: Hyper) -> jax.Array:
-        return policies.expected(self.target_policy(policy, state, hyper), policy)
+        return ops.expected_q(policy, self.target_policy(policy, state, hyper))
 
     def returns(self, batch: Batch, hyper: Hyper) -> traces.Return:
         """What the values of the actions taken should become."""
@@ -173,9 +173,9 @@ class ActionValues(Algorithm):
         choosing = batch if self.config.double_q else seen
         pi_tm1, pi_t = (self.target_policy(x, batch.state, hyper) for x in (choosing.policy_tm1, choosing.policy_t))
         bootstrap = traces.Bootstrap(
-            q_tm1=policies.taken(seen.policy_tm1, batch.action_tm1),
-            v_t=policies.expected(pi_t, seen.policy_t),
-            log_pi_tm1=policies.taken(pi_tm1, batch.action_tm1),
+            q_tm1=ops.at_action(seen.policy_tm1, batch.action_tm1),
+            v_t=ops.expected_q(seen.policy_t, pi_t),
+            log_pi_tm1=ops.at_action(pi_tm1, batch.action_tm1),
         )
         return self.row.trace(jax.lax.stop_gradient(bootstrap), batch.terms, self.config, hyper)
 
@@ -185,7 +185,7 @@ class ActionValues(Algorithm):
 
     def regression(self, batch: Batch, found: traces.Return, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         """`½ (target − Q)²`, the mean over valid time steps, each as much as it counts."""
-        q_tm1, is_valid_t = policies.taken(batch.policy_tm1, batch.action_tm1), batch.terms.is_valid_t
+        q_tm1, is_valid_t = ops.at_action(batch.policy_tm1, batch.action_tm1), batch.terms.is_valid_t
         loss = losses.value_loss(q_tm1, found.target_tm1, is_valid_t)
         if found.log_weight_tm1 is not None:
             error = found.target_tm1 - q_tm1
