@@ -33,15 +33,19 @@ def x64():
         yield
 
 
-OPTIMIZED = ("compat", "losses", "ope", "ops", "run", "test_population.py", "test_stats")
-"""Files and folders that see programs as users have them, unless only the fast tier is asked for: formulas, and claims
-that numbers are equal bit for bit."""
+OPTIMIZED = ("run", "test_population.py", "test_stats")
+"""Files and folders that see programs as users have them, since they claim that numbers are equal bit for bit; unless
+only the fast tier is asked for."""
+FORMULAS = ("compat", "losses", "ope", "ops")
+"""Those that see programs as users have them where everything is asked for."""
 SLOW = (
     "compat",
     "docs",
     "environments/test_api.py",
     "environments/test_contract.py",
     "environments/test_gymnax.py",
+    "environments/test_product.py::test_a_learner_of_several_integers_never_takes_a_barred_one_and_learns",
+    "environments/test_registry.py::test_a_run_with_an_environment_of_ones_own_is_found_again_by_its_name",
     "environments/test_seaquest.py",
     "environments/test_suites.py",
     "learner/test_action_values.py",
@@ -61,6 +65,7 @@ SLOW = (
     "ope/test_behavior.py",
     "ope/test_distribution.py",
     "ope/test_marginalized.py",
+    "ope/test_on_host.py::test_every_estimator_is_what_it_is_when_compiled_and_compiles_nothing",
     "ope/test_shrinkage.py",
     "ops/test_silence.py",
     "report/test_report.py",
@@ -68,12 +73,14 @@ SLOW = (
     "run/test_integrity.py",
     "run/test_report.py",
     "run/test_train.py",
+    "test_architecture.py::test_examples_in_docstrings_give_what_they_say",
     "test_benchmarks.py",
     "test_cli.py",
     "test_cli_commands.py",
     "test_cli_envs.py",
     "test_cli_evaluate.py",
     "test_cli_record.py",
+    "test_cli_runs.py",
     "test_cli_sweep.py",
     "test_experiments.py",
     "test_population.py",
@@ -82,6 +89,7 @@ SLOW = (
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (
+    "environments/test_distributions.py::test_an_excluded_action_is_never_drawn_at_any_edge_of_the_cumulative_distribution[10000]",
     "learner/test_action_values.py::test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved",
     "compat/test_rlax_names.py::test_a_function_that_is_put_in_place_wrongly",
     "compat/test_rlax_names.py::test_all_of_rlaxs_own_tests_pass",
@@ -99,10 +107,14 @@ LONG = (
     "ope/test_shrinkage.py::test_a_parameter_chosen_by_slope_beats_none_where_weights_have_heavy_tails[clip]",
     "ope/test_shrinkage.py::test_incremental_weights_drop_ratios_that_do_not_matter",
     "ope/test_stationary.py",
+    "run/test_hosts.py::test_one_learners_environments_may_be_spread_over_hosts",
+    "run/test_hosts.py::test_when_a_host_dies_the_other_stops_with_a_clear_message_and_the_folder_resumes[1]",
     "test_benchmarks.py::test_a_quick_run_measures_and_writes_nothing[floor]",
     "test_cli_sweep.py::test_a_sweep_that_is_killed_again_and_again",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[minatar]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[policy_lag]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[sample_reuse]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[tabular]",
 )
 """Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others
@@ -116,14 +128,16 @@ def place_of(item):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before any fixture of the test, those of its module included."""
-    is_optimized = place_of(item).startswith(OPTIMIZED) and not item.config.option.markexpr.startswith("not slow")
+    tier = item.config.option.markexpr
+    optimized = {"not slow": (), "not long": OPTIMIZED}.get(tier, OPTIMIZED + FORMULAS)
+    is_optimized = place_of(item).startswith(optimized)
     jax.config.update("jax_disable_most_optimizations", not is_optimized)
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
         place = place_of(item)
-        if place.startswith(SLOW):
+        if place.startswith(SLOW + LONG):
             item.add_marker("slow")
         if place.startswith(LONG):
             item.add_marker("long")
