@@ -195,11 +195,12 @@ def draw(result: dict[str, Any]) -> Figure:
     reward.set_ylabel("share of right answers (IQM)")
     kl.set(ylabel="KL(sampler ‖ policy), nats an answer", yscale="log")
     curve.set(xlabel="updates", ylabel="share of right answers (IQM)")
+    curve.set_ylim(-0.03, 1.25)
     curve.axhline(1.0, color=BLACK, linewidth=0.5)
     title(reward, f"after {result['updates']} updates")
     title(kl, "how far sampler and policy are apart")
     title(curve, f"with a sampler {ages[-1]} updates old")
-    legend(reward, loc="lower left")
+    legend(curve, loc="upper left")
     return drawing
 
 
