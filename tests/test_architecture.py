@@ -54,7 +54,7 @@ SUITES = {
 """Packages of environments, and the files that may import them: no suite needs another one's."""
 FROM_OUTSIDE = dict.fromkeys(MAY_IMPORT, JAX_ALONE) | {
     "ope": JAX_ALONE | {"pyarrow", "scipy"},
-    "compat": JAX_ALONE | {"rlax"},
+    "compat": JAX_ALONE | {"matplotlib", "rlax"},
     "environments": JAX_ALONE | {"PIL", *SUITES},
     "networks": JAX_ALONE | {"flax"},
     "learner": JAX_ALONE | {"chex", "distrax", "flax", "optax", "rlax"},

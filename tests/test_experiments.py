@@ -423,6 +423,22 @@ def test_corrections_hold_where_the_policy_that_acts_is_old_and_none_does_not(re
             assert found["v-trace"]["low"] >= found[name]["high"], (env, name)
 
 
+def test_a_sampler_that_is_not_the_policy_costs_most_where_nothing_corrects_for_it():
+    """What is best with an old sampler bounds the weight of whole texts; with a fresh one all but GSPO are alike."""
+    found = record("sampler_mismatch")["corrections"]
+    at = {
+        name: [dict(zip(("value", "low", "high"), x, strict=True)) for x in zip(*r.values(), strict=True)]
+        for name, r in ((name, each["reward"]) for name, each in found.items())
+    }
+    for name in ("token, truncated", "token, masked", "sequence, masked", "GSPO", "TOPR"):
+        assert at[name][-1]["low"] > at["none"][-1]["high"], name
+        assert at["TOPR"][-1]["value"] >= at[name][-1]["value"], name
+    for name in found:
+        assert name == "GSPO" or at[name][0]["high"] > at["none"][0]["low"], name
+        kl = found[name]["kl"]["value"]
+        assert 0 < kl[0] < 1e-3 < kl[1] < kl[2], name  # bfloat16 alone is a small difference, age a large one
+
+
 def test_on_policy_a_correction_changes_nothing():
     """All ratios are one; ε-correction alone differs, by its ε."""
     result = record("policy_lag")

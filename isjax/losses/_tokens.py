@@ -1,14 +1,15 @@
 """What the losses on sequences share: checked tokens, ratios of every level, and weight × objective × aggregation."""
 
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_integer, check_same_shape, series
+from isjax.errors import FieldError
 from isjax.losses._rows import Rows, constant_ratio, off_policy_rows, ratio
 from isjax.losses.aggregation import Aggregation, aggregate
-from isjax.ops.ratios import Level, ratio_levels
+from isjax.ops.ratios import Level, log_ratio_of
 from isjax.ops.recurrence import scaled
 from isjax.ops.sequences import largest_by_sequence
 from isjax.types import Flags, Scalar, Series
@@ -32,8 +33,10 @@ class Tokens(NamedTuple):
         return possible if self.is_valid_t is None else possible & self.is_valid_t
 
     def log_ratio(self, level: Level) -> Series:
-        """Log-ratios of a level, `[T, *B]`; gradients flow into the log-probabilities they are made of."""
-        return ratio_levels(self.rows.log_rho_tm1, self.is_valid_t, level=level, segment_ids_t=self.segment_ids_t)
+        """Log-ratios of a level, `[T, *B]` or, one for each stream, `[1, *B]`; gradients flow through them."""
+        if level not in get_args(Level):
+            raise FieldError("level", f"one of {', '.join(get_args(Level))}", repr(level))
+        return log_ratio_of(level, self.rows.log_rho_tm1, self.is_valid_t, self.segment_ids_t)
 
     def constant_ratio(self, level: Level, clip: Scalar | None = None) -> Series:
         """`min(clip, ρ)` of a level, as a weight."""
@@ -55,13 +58,12 @@ class Tokens(NamedTuple):
         return jax.lax.stop_gradient(weight) * self.advantage_tm1 * self.rows.log_pi_tm1
 
     def clipped(self, log_rho: Series, low: Scalar, high: Scalar, dual_clip: Scalar | None = None) -> Series:
-        """`min(ρ A, clip(ρ, low, high) A)`, and at least `c A` where A is negative."""
+        """`min(ρ A, clip(ρ, low, high) A)`, and at least `c A` where A is negative: each sign has one bound."""
         rho = ratio(log_rho)
-        bounded = jnp.minimum(rho * self.advantage_tm1, jnp.clip(rho, low, high) * self.advantage_tm1)
-        if dual_clip is None:
-            return bounded
-        least = jnp.maximum(bounded, dual_clip * self.advantage_tm1)
-        return jnp.where(self.advantage_tm1 < 0, least, bounded)
+        rising, falling = jnp.minimum(rho, high), jnp.maximum(rho, low)
+        if dual_clip is not None:
+            falling = jnp.minimum(falling, dual_clip)
+        return jnp.where(self.advantage_tm1 < 0, falling, rising) * self.advantage_tm1
 
     def loss(
         self,

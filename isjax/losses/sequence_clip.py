@@ -13,7 +13,7 @@ from isjax.errors import FieldError
 from isjax.losses._rows import ratio
 from isjax.losses._tokens import tokens_of
 from isjax.losses.aggregation import Aggregation
-from isjax.ops.ratios import ratio_levels
+from isjax.ops.ratios import log_ratio_of
 from isjax.types import Flags, Scalar, Series
 
 
@@ -238,7 +238,7 @@ def gmpo_loss(
     log_rho = tokens.rows.log_rho_tm1
     above, below = jnp.minimum(log_rho, clip_high), jnp.maximum(log_rho, -clip_low)
     clipped = jnp.where(tokens.advantage_tm1 >= 0, above, below)
-    s = ratio(ratio_levels(clipped, is_valid_t, level="geometric", segment_ids_t=segment_ids_t))
+    s = ratio(log_ratio_of("geometric", clipped, is_valid_t, segment_ids_t))
     objective = s * tokens.of_possible_sequences().advantage_tm1
     return tokens.loss(objective, weight_tm1, aggregation, max_length)
 

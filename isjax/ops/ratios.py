@@ -127,13 +127,23 @@ def ratio_levels(
     if level not in get_args(Level):
         raise ValueError(f"level must be one of {', '.join(get_args(Level))}, but it is {level!r}.")
     (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
+    log_level = log_ratio_of(level, log_rho_tm1, is_valid_t, segment_ids_t)
+    if is_valid_t is None or level == "step":
+        return jnp.broadcast_to(log_level, log_rho_tm1.shape)
+    return jnp.where(is_valid_t, log_level, 0.0)
+
+
+def log_ratio_of(
+    level: Level, log_rho_tm1: Series, is_valid_t: Flags | None, segment_ids_t: jax.Array | None
+) -> jax.Array:
+    """`ratio_levels` of checked log-ratios, 0 in padding: `[1, *B]` where one number stands for a whole stream."""
     if level == "step":
         return log_rho_tm1
-    log_level = total_by_sequence(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), segment_ids_t)
-    if level == "geometric":
-        counts = jnp.ones(log_rho_tm1.shape, bool) if is_valid_t is None else is_valid_t
-        log_level = log_level / sequence_lengths(counts, segment_ids_t, log_level.dtype)
-    return log_level if is_valid_t is None else jnp.where(is_valid_t, log_level, 0.0)
+    total = total_by_sequence(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), segment_ids_t)
+    if level == "sequence":
+        return total
+    counts = jnp.ones(log_rho_tm1.shape, bool) if is_valid_t is None else is_valid_t
+    return total / sequence_lengths(counts, segment_ids_t, total.dtype)
 
 
 def endings(terminated_t: Flags, truncated_t: Flags, discount: Scalar) -> tuple[Series, Flags]:

@@ -160,7 +160,7 @@ def acceptance_mask(
         (log_w,) = series(log_w_tm1=log_w_tm1, is_valid_t=is_valid_t)
         estimates = jnp.minimum(getattr(kl_estimates(log_w), estimator), LARGEST_LOG_RATIO)
         accepted = _reduced(estimates, is_valid_t, over, segment_ids_t) <= high
-    return accepted if is_valid_t is None else accepted & is_valid_t
+    return jnp.broadcast_to(accepted, jnp.shape(log_w_tm1)) if is_valid_t is None else accepted & is_valid_t
 
 
 def off_policy_sequence_mask(

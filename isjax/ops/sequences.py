@@ -16,7 +16,7 @@ def total_by_sequence(x: Series, segment_ids_t: jax.Array | None = None) -> Seri
         is one sequence.
 
     Returns:
-      `[T, *B]`, equal for all tokens of a sequence.
+      `[T, *B]`, equal for all tokens of a sequence; `[1, *B]`, which goes with them, where every stream is one.
 
     Raises:
       ValueError: shapes differ, or there is no time axis.
@@ -27,7 +27,7 @@ def total_by_sequence(x: Series, segment_ids_t: jax.Array | None = None) -> Seri
     """
     if segment_ids_t is None:
         check_time_axis(x=x)
-        return jnp.broadcast_to(jnp.sum(x, 0, keepdims=True), x.shape)
+        return jnp.sum(x, 0, keepdims=True)
     return _by_segment(jax.ops.segment_sum, x, segment_ids_t)
 
 
@@ -39,15 +39,15 @@ def largest_by_sequence(x: Series, segment_ids_t: jax.Array | None = None) -> Se
     """
     if segment_ids_t is None:
         check_time_axis(x=x)
-        return jnp.broadcast_to(jnp.max(x, 0, keepdims=True), x.shape)
+        return jnp.max(x, 0, keepdims=True)
     return _by_segment(jax.ops.segment_max, x, segment_ids_t)
 
 
 def sequence_lengths(is_valid_t: Flags, segment_ids_t: jax.Array | None = None, dtype=jnp.float32) -> Series:
-    """For every token the number of valid tokens of its sequence, as floats of at least 1, `[T, *B]`.
+    """For every token the number of valid tokens of its sequence, as floats of at least 1; shapes as there.
 
     >>> sequence_lengths(jnp.array([True, True, False]))
-    Array([2., 2., 2.], dtype=float32)
+    Array([2.], dtype=float32)
     """
     check_flags(is_valid_t=is_valid_t)
     return jnp.maximum(total_by_sequence(is_valid_t.astype(dtype), segment_ids_t), 1.0)

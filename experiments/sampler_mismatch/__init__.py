@@ -1,0 +1,1 @@
+"""Corrections for language models whose sampler is not the policy that learns."""
