@@ -96,7 +96,8 @@ def test_the_commands_of_a_page_run(document, place, tmp_path, monkeypatch, caps
 def test_the_files_and_numbers_of_a_run_are_those_that_the_reference_names(place):
     named = set(re.findall(r"`([\w./]+)`", (ROOT / "docs" / "reference" / "_run_folder.md").read_text()))
     run = place / "runs" / "many"
-    assert {path.name + "/" * path.is_dir() for path in run.iterdir()} <= named
+    assert {path.name + "/" * path.is_dir() for path in run.glob("[!.]*")} <= named
+    assert set(json.loads((run / "summary.json").read_text())["final_return"]) <= named
     assert set(pq.read_schema(run / "metrics.parquet").names) <= {"learner", "update", *METRICS}
 
 
