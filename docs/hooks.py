@@ -85,16 +85,16 @@ def _links(text: str, source: str, place: str) -> str:
 
 def _notebooks(repository: str | None) -> str:
     """The notebooks, each as it introduces itself, and what opens it in Colab where the repository is known."""
-    parts = ["# Notebooks", "They run from the first cell to the last in under a minute on two cores."]
-    if repository:
+    parts = ["# Notebooks", "Sizes are small, so that they run from the first cell to the last on two cores."]
+    name = (repository or "").rstrip("/").partition("github.com/")[2]
+    if name:
         parts.append(f"In Colab, run `%pip install git+{repository}` first.")
     for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
         title, introduction = "".join(json.loads(path.read_text())["cells"][0]["source"]).split("\n", 1)
-        file = path.relative_to(ROOT)
         buttons = [f"[Download](notebooks/{path.name}){{ .md-button }}"]
-        if repository:
-            place = f"{repository.rstrip('/').partition('github.com/')[2]}/blob/main/{file}"
-            buttons.append(f"[Open in Colab](https://colab.research.google.com/github/{place}){{ .md-button }}")
+        if name:
+            place = f"https://colab.research.google.com/github/{name}/blob/main/{path.relative_to(ROOT)}"
+            buttons.append(f"[Open in Colab]({place}){{ .md-button }}")
         parts += [f"#{title}", introduction.strip(), " ".join(buttons)]
     return "\n\n".join(parts) + "\n"
 

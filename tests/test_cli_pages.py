@@ -36,4 +36,4 @@ def test_an_error_ends_with_the_page_that_helps(argv, page, tmp_path, capsys):
     assert main([str(log) if token == "LOG.csv" else token for token in argv.split()]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert said.endswith(f". See docs/{page}.md.\n") if page else "See docs" not in said
+    assert said.endswith(f" See docs/{page}.md.\n") if page else "See docs" not in said

@@ -39,4 +39,6 @@ def with_page(said: str, subject: str) -> str:
     >>> with_page("--seed must be at least 0, but it is -1.", "seed")
     '--seed must be at least 0, but it is -1.'
     """
-    return f"{said.rstrip('.')}. See {SITE}{PAGES[subject]}.md." if subject in PAGES else said
+    if subject not in PAGES:
+        return said
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} See {SITE}{PAGES[subject]}.md."
