@@ -25,8 +25,8 @@ def test_the_pages_exist_and_are_of_fields_and_commands():
         ("train --env Cartpole", "environments"),
         ("train --network cnv", "extending/network"),
         ("train --processes 2", "guides/clusters"),
-        ("evaluate LOG.csv --column foo", "logs"),
-        ("evaluate LOG.csv", "logs"),
+        ("evaluate LOG.csv --discount 1 --column foo", "logs"),
+        ("evaluate LOG.csv --discount 1", "logs"),
         ("train --seed -1", None),
     ],
 )

@@ -22,7 +22,6 @@ from isjax.environments.seaquest import make_seaquest
 from isjax.environments.spaces import action_distribution
 from isjax.types import Key, Tree
 
-
 HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 """What keeps pygame, which draws for gymnax, from looking for a screen and a sound card, and from saying so."""
 
