@@ -1,6 +1,7 @@
 """What the site takes from elsewhere in the repository; and formulas as MathML, which takes no script."""
 
 import html
+import json
 import os
 import re
 import subprocess
@@ -27,7 +28,7 @@ FOLDER = "evidence"
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages and figures that are kept elsewhere, and the command line in its own words."""
+    """Adds the pages and figures that are kept elsewhere, and those that are generated."""
     for place, source in PAGES.items():
         text = (ROOT / source).read_text()
         files.append(File.generated(config, place, content=_links(text, source, place)))
@@ -36,6 +37,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sys.path.insert(0, str(ROOT))
     for name, write in {"command_line": _command_line, "algorithms": _algorithms, "run_folder": _run_folder}.items():
         files.append(File.generated(config, f"reference/{name}.md", content=write()))
+    files.append(File.generated(config, "notebooks.md", content=_notebooks(config.repo_url)))
     return files
 
 
@@ -79,6 +81,22 @@ def _links(text: str, source: str, place: str) -> str:
     text = re.sub(r'<img src="([^"]+)" width="(\d+)" alt="([^"]+)">', r'![\3](\1){ width="\2" }', text)
     text = re.sub(r"!\[([^\]]*)\]\(([^)\s]+)\)", image, text)
     return re.sub(r"(?<!!)\[([^\]\[]*)\]\(([^)\s]+)\)", link, text)
+
+
+def _notebooks(repository: str | None) -> str:
+    """The notebooks, each as it introduces itself, and what opens it in Colab where the repository is known."""
+    parts = ["# Notebooks", "Sizes are small, so that they run from the first cell to the last on two cores."]
+    name = (repository or "").rstrip("/").partition("github.com/")[2]
+    if name:
+        parts.append(f"In Colab, run `%pip install git+{repository}` first.")
+    for path in sorted((ROOT / "docs" / "notebooks").glob("*.ipynb")):
+        title, introduction = "".join(json.loads(path.read_text())["cells"][0]["source"]).split("\n", 1)
+        buttons = [f"[Download](notebooks/{path.name}){{ .md-button }}"]
+        if name:
+            place = f"https://colab.research.google.com/github/{name}/blob/main/{path.relative_to(ROOT)}"
+            buttons.append(f"[Open in Colab]({place}){{ .md-button }}")
+        parts += [f"#{title}", introduction.strip(), " ".join(buttons)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _command_line() -> str:

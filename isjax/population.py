@@ -17,6 +17,8 @@ from isjax.learner.keys import check_key
 from isjax.learner.learner import Evaluation, Learner, LearnerState
 from isjax.types import Device, Key, Metrics
 
+__all__ = ["Population", "best_learner", "cpu_batch", "make_population"]
+
 LEARNER, ENV = "learner", "env"
 """Names of the mesh's axes: learners never communicate; one learner's environments, spread, share its gradient."""
 CPU_GROUP = 8
@@ -68,6 +70,14 @@ def make_population(
 
     Raises:
       ValueError: a number is less than 1, or does not divide.
+
+    >>> from isjax.learner import Config, Hyper, make_learner
+    >>> learner = make_learner(Config(env="Catch-bsuite", num_envs=2, unroll_length=4, torso=(8,)))
+    >>> population = make_population(learner, 2, devices=jax.devices()[:1])
+    >>> state = population.init(jax.random.key(0), Hyper(learning_rate=jnp.array([1e-3, 1e-2])))
+    >>> state, metrics = population.advance(state, 3)
+    >>> metrics["env_steps"], metrics["alive"]
+    (Array([24., 24.], dtype=float32), Array([ True,  True], dtype=bool))
     """
     for name, number in (
         ("learners", learners),
@@ -172,7 +182,16 @@ def _spread(function: Callable[..., Any], batch: int, *, mesh: Mesh) -> Callable
 
 
 def cpu_batch(state: LearnerState) -> int:
-    """How many of these learners a CPU's core takes at once: `CPU_GROUP`, or a half or a quarter of it."""
+    """How many of these learners a CPU's core takes at once: `CPU_GROUP`, or a half or a quarter of it.
+
+    Args:
+      state: of a population, whose size does not matter.
+
+    >>> from isjax.learner import Config, make_learner
+    >>> learner = make_learner(Config(env="Catch-bsuite", num_envs=2, unroll_length=4, torso=(8,)))
+    >>> cpu_batch(jax.eval_shape(make_population(learner, 16).init, jax.random.key(0)))
+    8
+    """
     learners = state.update.shape[0]
     each = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)) / learners
     return next((n for n in (CPU_GROUP, CPU_GROUP // 2) if n * each <= CPU_GROUP_BYTES), CPU_GROUP // 4)

@@ -39,6 +39,12 @@ class Registry(Generic[T]):
         Raises:
           ValueError: the name is not a plain word, or another class has it.
           TypeError: the class does not derive from the registry's kind.
+
+        >>> shapes = Registry("shape", object)
+        >>> @shapes.register("square")
+        ... class Square: ...
+        >>> shapes.names
+        ('square',)
         """
         if not name.replace("-", "_").isidentifier():
             raise ValueError(f"name must be letters, digits and hyphens, not a digit first, but it is {name!r}.")

@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def whole(environment, tmp_path_factory) -> Path:
     assert code == 0, err
     assert "IQM return" in out
     assert max(map(len, out.splitlines())) <= 80
+    assert err.startswith("impala on Catch-bsuite: 3 learners, 3,200 steps each, on ")
+    assert re.search(r"^Compiled in \d+\.\d s, \S+ MB of memory\.$", err, re.MULTILINE)
     assert "100%" in err
     return folder
 

@@ -79,6 +79,18 @@ def test_a_run_goes_on_when_nobody_reads_its_progress(monkeypatch):
     Lines().note("12 %")
 
 
+def test_lines_say_how_many_seconds_are_left_as_measured_so_far(monkeypatch, capsys):
+    clock = iter([100.0, 105.0, 125.0])
+    monkeypatch.setattr("isjax.run.progress.time.monotonic", lambda: next(clock))
+    lines, metrics = Lines(), {"alive": np.ones(2, bool), "episode_return": np.ones(2)}
+    lines.start(2, 7)  # of which two were made before
+    for update in (3, 7):
+        lines.show(update, 1e3, metrics)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.endswith("  20 s left")
+    assert last.endswith("steps/s")
+
+
 def test_the_last_of_several_values_counts_and_is_told(capsys):
     from isjax.commands.flags import parse
     from isjax.commands.train import TrainFlags, starting_point

@@ -65,7 +65,7 @@ def said_about(capsys, *argv):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    return captured.err.strip().removeprefix("isjax evaluate: error: ")
+    return captured.err.strip().removeprefix("isjax evaluate: error: ").removesuffix(" See docs/logs.md.")
 
 
 def evaluated(path, *argv):

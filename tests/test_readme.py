@@ -58,6 +58,13 @@ def test_the_table_of_ppo_is_that_of_its_record():
     assert readme.with_table(MEASURED, "ppo", ppo_benchmark.table(result)) == MEASURED
 
 
+def test_the_version_is_the_same_everywhere(capsys):
+    assert cli.main(["--version"]) == 0
+    said = capsys.readouterr().out.strip()
+    assert said == re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    assert said == re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+
+
 def test_every_file_that_is_named_exists():
     proofs = (ROOT / "docs" / "reference" / "proofs.md").read_text()
     named = re.findall(r"`((?:tests|benchmarks)/[\w/.]+)`", proofs)

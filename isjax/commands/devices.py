@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from isjax.commands.flags import BadArguments
+from isjax.commands.pages import with_page
 from isjax.errors import MUST, FieldError
 
 
@@ -66,7 +67,7 @@ def find_devices() -> None:
         asked = os.environ.get("JAX_PLATFORMS", "")
         reason = str(error).partition("\n")[0]
         if asked:
-            raise BadArguments(
-                f"JAX_PLATFORMS must be a platform that JAX has here, but it is {asked!r}: {reason}"
-            ) from error
-        raise BadArguments(f"JAX finds no devices: {reason}") from error
+            said = f"JAX_PLATFORMS must be a platform that JAX has here, but it is {asked!r}: {reason}"
+        else:
+            said = f"JAX finds no devices: {reason}"
+        raise BadArguments(with_page(said, "devices")) from error

@@ -19,6 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from isjax._renamed import SETTINGS
 from isjax.commands.output import BadArguments
+from isjax.commands.pages import with_page
 from isjax.errors import FieldError
 from isjax.run.fields import flag_of, present_values, read_number, switch_of
 
@@ -118,11 +119,11 @@ def _reason(stop: BaseException, kind: type) -> str | None:
 
 
 def in_flags(error: Exception, kind: type) -> str:
-    """What an error says, the fields that it is about being called as flags are."""
+    """What an error says, the fields that it is about being called as flags are, and the page that helps."""
     if not isinstance(error, FieldError):
         return str(error)
     fields = kinds_of(kind)
-    return error.described(lambda name: flag_of(name) if name in fields else name)
+    return with_page(error.described(lambda name: flag_of(name) if name in fields else name), error.field)
 
 
 def peek(argv: list[str], flag: str) -> str | None:

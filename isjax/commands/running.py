@@ -12,6 +12,8 @@ import jax
 from isjax.commands.devices import find_devices, set_up, use_every_core
 from isjax.commands.flags import BadArguments, in_flags, parse
 from isjax.commands.output import DONE, FAILED, INTERRUPTED, complain, first_line, output_fails, tell
+from isjax.commands.pages import with_page
+from isjax.errors import FieldError
 from isjax.run.files import Damaged
 from isjax.run.options import Options
 from isjax.run.plan import CONFIG, REPORT, SUMMARY, SWEEP
@@ -42,7 +44,8 @@ def run_checked(
     except (ValueError, OSError) as error:
         if output_fails(error):
             return complain(prog, f"the output cannot be written: {first_line(error)}", FAILED)
-        raise BadArguments(in_flags(error, kind)) from error
+        said = in_flags(error, kind)
+        raise BadArguments(said if isinstance(error, FieldError) else with_page(said, prog)) from error
     return DONE
 
 

@@ -89,7 +89,17 @@ class Environment(abc.ABC):
 
 
 class Suite(abc.ABC):
-    """A family of environments, each with an id; derive a class in a file of its own and register it."""
+    """A family of environments, each with an id; derive a class in a file of its own and register it.
+
+    >>> class Balancing(Suite):
+    ...     def ids(self):
+    ...         return ["pole", "pendulum"]
+    ...     def make(self, name, overrides):
+    ...         from isjax.environments import make
+    ...         return make({"pole": "CartPole-v1", "pendulum": "Pendulum-v1"}[name], overrides)
+    >>> Balancing().make("pole", ("max_steps_in_episode=100",)).params.max_steps_in_episode
+    100
+    """
 
     @abc.abstractmethod
     def ids(self) -> Sequence[str]:

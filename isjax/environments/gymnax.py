@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,9 @@ from isjax.environments.registry import register_suite
 from isjax.environments.seaquest import make_seaquest
 from isjax.environments.spaces import action_distribution
 from isjax.types import Key, Tree
+
+HEADLESS = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
+"""What keeps pygame, which draws for gymnax, from looking for a screen and a sound card, and from saying so."""
 
 
 class GymnaxInterface(Protocol):
@@ -117,6 +121,8 @@ class Gymnax(Environment):
 
     def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
         """Gymnax's own pictures."""
+        for name, value in HEADLESS.items():
+            os.environ.setdefault(name, value)
         from gymnax.visualize import Visualizer
 
         Visualizer(self.inner, self.params, list(states), returns).animate(str(path))

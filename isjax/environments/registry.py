@@ -1,11 +1,13 @@
 """Environments by name: `NAME` of gymnax or of a registered class, `SUITE/ID`, and either behind `MODULE:`."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
 import importlib.util
+import io
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from isjax.environments.api import Environment, Suite
@@ -74,7 +76,8 @@ def make(name: str, overrides: tuple[str, ...] = ()) -> Environment:
         if not slash:  # an id of another suite, which need not be imported to say so
             near = [f"{each}/{name}" for each in BUILT_IN if name.lower().startswith(each)] or near
         raise _unknown("a registered environment", name, near, names)
-    return family.make(short, overrides)
+    with contextlib.nullcontext() if module else _in_silence():
+        return family.make(short, overrides)
 
 
 def get_suite(suite: str) -> Suite:
@@ -123,8 +126,7 @@ def _suite(suite: str, name: str) -> Suite:
         raise _unknown("of a registered suite", name, near, known)
     if suite not in suites.names:
         try:
-            with warnings.catch_warnings():  # what other packages warn of is not for whoever uses this one
-                warnings.simplefilter("ignore")
+            with _in_silence():
                 importlib.import_module(BUILT_IN[suite])
         except ImportError as error:
             value = f"{name!r}: {install_command(suite)} ({error})"
@@ -133,6 +135,14 @@ def _suite(suite: str, name: str) -> Suite:
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise FieldError("env", "of a suite that can be loaded", f"{name!r}: {reason}") from error
     return _made(suites.get(suite), name)
+
+
+@contextlib.contextmanager
+def _in_silence() -> Iterator[None]:
+    """What packages of environments warn of and print is not for whoever uses this one."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _made(build: Callable[[], T], name: str) -> T:

@@ -20,7 +20,11 @@ class Discrete:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MultiDiscrete:
-    """Several integers at once: an array of the shape of `nvec`, each entry one of 0, …, n − 1 for its own n."""
+    """Several integers at once: an array of the shape of `nvec`, each entry one of 0, …, n − 1 for its own n.
+
+    >>> action_distribution(MultiDiscrete((3, 2))).num_params
+    5
+    """
 
     nvec: Any
 

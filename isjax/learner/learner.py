@@ -98,6 +98,9 @@ def make_agent(
     """The environment and network of a learner, made as `make_learner` makes them.
 
     `algorithm` says what the network's output means; it is the one that `config.algorithm` names if left out.
+
+    >>> make_agent(Config(env="CartPole-v1", torso=(8,))).has_memory
+    False
     """
     if algorithm is None:
         algorithm = algorithms.get(config.algorithm)(config)

@@ -110,6 +110,8 @@ def categorical_loss(
 ) -> jax.Array:
     """`−Σ_i p_i log softmax(logits)_i`, the mean over valid steps: cross-entropy with a target's probabilities.
 
+    Bellemare et al. 2017, https://arxiv.org/abs/1707.06887, the last line of algorithm 1.
+
     Args:
       logits_tm1: `[T, *B, K]`; gradients flow into these alone. Of `[T, *B, A, K]` take `ops.at_action(logits, a_tm1)`.
       target_tm1: `[T, *B, K]`, probabilities p, as `ops.project_categorical` or `ops.hl_gauss` gives them; constant.

@@ -31,11 +31,20 @@ def policy_gradient_loss(log_pi_tm1: Series, advantage_tm1: Series, is_valid_t: 
 
 
 def entropy_loss(entropy_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
-    """Minus the mean entropy over valid steps.
+    """Minus the mean entropy over valid steps, to be added with a small factor: it keeps a policy exploring.
+
+    Williams & Peng 1991; Mnih et al. 2016, https://arxiv.org/abs/1602.01783, section 4.
 
     Args:
       entropy_tm1: `[T, *B]`, in nats.
       is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
+
+    Raises:
+      ValueError: shapes differ.
+      TypeError: `entropy_tm1` is not floating, or `is_valid_t` not boolean.
+
+    >>> entropy_loss(jnp.array([0.5, 0.7, jnp.nan]), jnp.array([True, True, False]))
+    Array(-0.6, dtype=float32)
     """
     (entropy_tm1,) = series(entropy_tm1=entropy_tm1, is_valid_t=is_valid_t)
     return -mean_over_valid(entropy_tm1, is_valid_t)

@@ -52,7 +52,13 @@ class _Composed(nn.Module):
 
 @takes_former_names
 class ActorCritic(_Composed):
-    """Observations `[N, ...]` → policy `[N, P]`, value `[N]`, from one torso or from two."""
+    """Observations `[N, ...]` → policy `[N, P]`, value `[N]`, from one torso or from two.
+
+    >>> network = ActorCritic(num_params=3, torso=(8,))
+    >>> (policy, value), params = network.init_with_output(jax.random.key(0), jnp.zeros((5, 4)))
+    >>> policy.shape, value.shape
+    ((5, 3), (5,))
+    """
 
     share_torso: bool = True
 
@@ -65,7 +71,11 @@ class ActorCritic(_Composed):
 
 
 class RecurrentActorCritic(_Composed):
-    """The same with a memory between torso and heads."""
+    """The same with a memory between torso and heads.
+
+    >>> RecurrentActorCritic(num_params=3, torso=(8,), memory="gru").start(batch=2).shape
+    (2, 8)
+    """
 
     memory: str = "gru"
     memory_window: int = 32
@@ -109,6 +119,10 @@ def as_present_protocol(network: Any) -> Any:
     """The network; one with a memory whose functions do not take `needed` yet in a form that does.
 
     Warns of such a network: this version is the last one that takes it.
+
+    >>> network = nn.Dense(2)
+    >>> as_present_protocol(network) is network
+    True
     """
     if not hasattr(network, "start"):
         return network

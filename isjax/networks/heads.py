@@ -18,6 +18,11 @@ class Heads(nn.Module):
 
     `num_params` is P, the number of actions or, where `is_gaussian`, twice the dimension of a Box action: means, then
     log standard deviations.
+
+    >>> linear = heads.get("linear")(num_params=3, is_gaussian=False)
+    >>> (policy, value), params = linear.init_with_output(jax.random.key(0), jnp.zeros((5, 8)))
+    >>> policy.shape, value.shape
+    ((5, 3), (5,))
     """
 
     num_params: int

@@ -12,7 +12,11 @@ from isjax.types import Flags, Tree
 
 
 class Memory(nn.Module):
-    """What every memory derives from; fields are what `Config` says, `width` is that of the torso's last layer."""
+    """What every memory derives from; fields are what `Config` says, `width` is that of the torso's last layer.
+
+    >>> memories.get("gru")(width=8).start(batch=2).shape
+    (2, 8)
+    """
 
     unused: ClassVar[tuple[str, ...]] = ()
     """Settings that have no say here, and are refused where they are given."""
@@ -138,7 +142,11 @@ class Attention(Memory):
 
 
 def take_steps(tree: Tree, step: jax.Array) -> Tree:
-    """Of arrays `[T, B, ...]`, those of time steps `[..., B]`: `[..., B, ...]`."""
+    """Of arrays `[T, B, ...]`, those of time steps `[..., B]`: `[..., B, ...]`.
+
+    >>> take_steps(jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([1, 0]))
+    Array([3., 2.], dtype=float32)
+    """
 
     def take(x: jax.Array) -> jax.Array:
         if x.shape[0] == 1:  # acting: there is nothing to choose from

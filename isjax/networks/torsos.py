@@ -13,7 +13,11 @@ Activation = Literal["tanh", "relu"]
 
 
 class Torso(nn.Module):
-    """What every torso derives from; fields are settings of the same name, `widths` is `Config.torso`."""
+    """What every torso derives from; fields are settings of the same name, `widths` is `Config.torso`.
+
+    >>> torsos.get("mlp")(widths=(8, 6)).init_with_output(jax.random.key(0), jnp.zeros((5, 4)))[0].shape
+    (5, 6)
+    """
 
     takes_structure: ClassVar[bool] = False
     """Whether it is given the environment's own tree of observations, in place of one array.

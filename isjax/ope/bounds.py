@@ -33,6 +33,10 @@ def student_lower_bound(estimate: Estimate, *, level: float = 0.95) -> jax.Array
 
     Raises:
       ValueError: `level` is out of range.
+
+    >>> x = jnp.ones(4)
+    >>> round(float(student_lower_bound(Estimate(jnp.array(3.0), jnp.array(1.0), jnp.array(4.0), x, x > 0))), 2)
+    0.65
     """
     return student_interval(estimate, level=_two_sided(level)).low
 
@@ -52,6 +56,11 @@ def bootstrap_lower_bound(
     """The bootstrap's lower bound of any estimate, by default BCa; see `bootstrap_interval` for the arguments.
 
     `level` is the probability aimed at that the value is not below, in [0.5, 1).
+
+    >>> from isjax.ope import weighted_is
+    >>> log_rho = jnp.zeros((1, 9)); r = jnp.arange(9.0)[None]
+    >>> bool(0.0 < bootstrap_lower_bound(jax.random.key(0), weighted_is, log_rho, r, 1.0) < 4.0)
+    True
     """
     options = {"level": _two_sided(level), "resamples": resamples, "method": method}
     return bootstrap_interval(key, estimator, log_rho_tm1, r_t, discount, is_valid_t, **options).low

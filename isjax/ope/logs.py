@@ -26,7 +26,7 @@ def read_log(
     target: str = "",
     format: str = "",
 ) -> LoggedEpisodes:
-    """Reads a log of episodes, a row a step, and checks it.
+    r"""Reads a log of episodes, a row a step, and checks it.
 
     Columns play roles: `episode` and `step`, whole numbers, steps counting up from 0 in each episode; `reward`; `pi`
     and `mu`, what the target policy and the one that acted gave to the logged action, by default the logarithms in
@@ -53,6 +53,14 @@ def read_log(
     Raises:
       ValueError: the log is not as described, or tells of several targets, in one line that names column and row; rows
         count from 1, and the header of a CSV is none.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "clicks.csv"
+    >>> _ = path.write_text("click,propensity,target\n1,0.5,0.9\n0,0.25,0.1\n")
+    >>> roles = {"reward": "click", "mu": "propensity", "pi": "target"}
+    >>> log = read_log(path, columns=roles, probabilities=True)
+    >>> log.r_t.tolist(), log.log_rho_tm1.shape
+    ([[1.0, 0.0]], (1, 2))
     """
     options = {"columns": columns, "probabilities": probabilities, "densities": densities, "target": target}
     return _only_one(read_targets(path, **options, format=format), str(path))
@@ -67,10 +75,16 @@ def read_targets(
     target: str = "",
     format: str = "",
 ) -> Targets:
-    """Reads a log of one target policy or several, whose columns are called `log_pi.NAME`.
+    r"""Reads a log of one target policy or several, whose columns are called `log_pi.NAME`.
 
     Of several loggers, columns `log_mu.NAME` say what each of them would have done, and `logger` which one acted. The
     arguments and errors are those of `read_log`.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "log.csv"
+    >>> _ = path.write_text("reward,log_mu,log_pi.a,log_pi.b\n1,-1,-1,-2\n")
+    >>> list(read_targets(path).episodes)
+    ['a', 'b']
     """
     path = Path(path)
     columns = columns or {}

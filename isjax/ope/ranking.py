@@ -61,6 +61,13 @@ def evaluate_targets(
 
     Raises:
       ValueError: there is no target, they are not of one log, or an argument is as `evaluate_log` refuses it.
+
+    >>> from isjax.ope import pack_targets
+    >>> frame = {"reward": [0.0, 1.0] * 50, "log_mu": np.log([0.5, 0.5] * 50)}
+    >>> frame |= {"log_pi.same": np.log([0.5, 0.5] * 50), "log_pi.better": np.log([0.1, 0.9] * 50)}
+    >>> ranking = evaluate_targets(pack_targets(frame).episodes, 1.0, key=jax.random.key(0))
+    >>> [each.target for each in ranking.ranked]
+    ['better', 'same']
     """
     check_level(level)
     if not targets:

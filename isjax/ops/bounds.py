@@ -11,6 +11,8 @@ from isjax.types import Scalar
 def total_variation_bound(kl: Scalar) -> jax.Array:
     """Pinsker's bound on the total variation of two policies from their KL divergence: `√(KL / 2)`, at most 1.
 
+    Tsybakov 2009, "Introduction to nonparametric estimation", lemma 2.5.
+
     Args:
       kl: in nats, at least 0 (what rounding put below counts as 0), in either direction; any shape.
 

@@ -119,9 +119,10 @@ def acceptance_mask(
 ) -> Flags:
     """Which tokens are near enough to what the sampler would have done: rejection of the others, or of sequences.
 
-    The criteria of verl's rollout correction. For "k1" the bounds are of the ratio w itself: of the token, of the
-    product ("sum") or of the geometric mean ("mean"), `low ≤ w ≤ high`. For "k2" (`ℓ²/2`) and "k3" (`w − 1 − ℓ`)
-    `high` bounds the divergence from above: of each token, or of its sequence's sum, mean or largest.
+    The criteria of verl's rollout correction: Sheng et al. 2024, https://arxiv.org/abs/2409.19256. For "k1" the
+    bounds are of the ratio w itself: of the token, of the product ("sum") or of the geometric mean ("mean"), `low ≤
+    w ≤ high`. For "k2" (`ℓ²/2`) and "k3" (`w − 1 − ℓ`) `high` bounds the divergence from above: of each token, or
+    of its sequence's sum, mean or largest.
 
     Args:
       log_w_tm1: `[T, *B]`, `ℓ = log π_old − log μ` of the tokens.
@@ -212,7 +213,8 @@ def batch_normalized(
 ) -> Series:
     """Weights over their mean in the batch: self-normalized importance sampling, after truncation or masking.
 
-    Biased and consistent; a batch that a drifted sampler made small or large keeps its step size.
+    Owen 2013, "Monte Carlo theory, methods and examples", section 9.2. Biased and consistent; a batch that a
+    drifted sampler made small or large keeps its step size.
 
     Args:
       weight_tm1: `[T, *B]`, at least 0.

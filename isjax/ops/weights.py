@@ -95,7 +95,7 @@ def renyi_2(log_pi: jax.Array, log_mu: jax.Array, axis: Axis = -1) -> jax.Array:
 def renyi_2_estimate(log_rho: jax.Array, axis: Axis = 0, *, where: Flags | None = None) -> jax.Array:
     """The same from samples of μ: `log` of the mean of `ρ²`, without overflow.
 
-    Heavy tails make it too small; `pareto_k` tells when.
+    Cortes, Mansour & Mohri 2010. Heavy tails make it too small; `pareto_k` tells when.
 
     Args:
       log_rho: any shape, `log π(a|s) − log μ(a|s)` for actions sampled from μ.
@@ -112,6 +112,11 @@ def renyi_2_estimate(log_rho: jax.Array, axis: Axis = 0, *, where: Flags | None 
 
 def chi_square(renyi_2: jax.Array) -> jax.Array:
     """`χ²(π‖μ) = exp(D₂) − 1`, the variance of the ratios, from a Rényi divergence of order 2.
+
+    Van Erven & Harremoës 2014, https://arxiv.org/abs/1206.2459, section I.
+
+    Args:
+      renyi_2: D₂ in nats, as `renyi_2` or `renyi_2_estimate` gives it; any shape.
 
     >>> chi_square(jnp.log(jnp.array([3.0])))
     Array([2.], dtype=float32)

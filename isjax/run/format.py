@@ -22,6 +22,11 @@ def rate(steps_per_s: float | None) -> str:
     return f"{steps_per_s / 1e3:.0f} k" if steps_per_s >= 1e4 else f"{steps_per_s:.0f}"
 
 
+def size(count: float) -> str:
+    """340 MB, 1.2 GB."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
 def interval(ends: Sequence[float] | None) -> str:
     """1 to 3; a dash for none."""
     return f"{number(ends[0])} to {number(ends[1])}" if ends else "—"

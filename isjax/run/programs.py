@@ -43,6 +43,11 @@ class Programs(NamedTuple):
     bytes_per_learner: float | None
     """Of device memory, as the compiled programs say; `None` where they do not."""
 
+    @property
+    def bytes(self) -> float | None:
+        """Of memory, on all devices together; `None` where the programs do not say."""
+        return self.bytes_per_learner and self.bytes_per_learner * self.size / self.teams * len(self.devices)
+
     def filled(self, learners: np.ndarray) -> np.ndarray:
         """Indices of `size` learners: the last one again where there are fewer."""
         return np.concatenate([learners, np.repeat(learners[-1:], self.size - len(learners))])

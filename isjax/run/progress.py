@@ -35,7 +35,8 @@ class Lines(ProgressReporter):
     """Plain lines for a file or a pipe."""
 
     def __init__(self) -> None:
-        self._updates = 0
+        self._start = self._updates = 0
+        self._began = 0.0
         self._last = -np.inf
 
     def note(self, text: str) -> None:
@@ -44,16 +45,19 @@ class Lines(ProgressReporter):
             print(text, file=sys.stderr, flush=True)
 
     def start(self, update: int, updates: int) -> None:
-        """Remembers how far it will go."""
-        self._updates = updates
+        """Remembers where and when it begins, and how far it will go."""
+        self._start, self._updates = update, updates
+        self._began = time.monotonic()
 
     def show(self, update: int, steps_per_s: float, metrics: dict[str, np.ndarray]) -> None:
         """Writes a line if the last one is old enough, or this is the end."""
         now = time.monotonic()
         if now - self._last >= PLAIN_SECONDS or update == self._updates:
             self._last = now
+            left = (now - self._began) * (self._updates - update) / (update - self._start)
             share = f"{update / self._updates:4.0%}"
-            self.note(f"{share}  update {update} of {self._updates}  {describe(steps_per_s, metrics)}")
+            said = f"{share}  update {update} of {self._updates}  {describe(steps_per_s, metrics)}"
+            self.note(f"{said}  {left:.0f} s left" if left else said)
 
 
 class Bar(ProgressReporter):

@@ -19,6 +19,7 @@ from isjax.learner.uses import check_settings
 from isjax.population import check_devices
 from isjax.run.checkpoints import Rows, read_newest
 from isjax.run.files import Damaged, is_there, read_json, sealed, write_json
+from isjax.run.format import size
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages, stages
 from isjax.run.hosts import Heartbeat, HostLost, Hosts, here
 from isjax.run.integrity import (
@@ -159,8 +160,12 @@ class Run:
     def _compiled(self, learners: int) -> Programs:
         """The programs for so many learners, compiled where they were not yet."""
         if learners not in self._programs:
-            self._progress.note(f"{learners:,} learners on {device_name(self._devices)}: compiling …")
+            what = f"{self.plan.config.algorithm} on {self.plan.config.env}"
+            who = f"{learners:,} learners, {self.plan.config.steps:,} steps each"
+            self._progress.note(f"{what}: {who}, on {device_name(self._devices)}. Compiling …")
             programs = compile_programs(self.plan, learners, self._devices, self.options.devices_per_learner)
+            memory = f", {size(programs.bytes)} of memory" if programs.bytes else ""
+            self._progress.note(f"Compiled in {programs.compile_s:.1f} s{memory}.")
             self._programs[learners] = programs
             self._compile_s += programs.compile_s
         return self._programs[learners]

@@ -75,7 +75,12 @@ def bootstrap_interval(
 
 
 def check_level(level: float) -> None:
-    """Raises `ValueError` unless `level` lies strictly between 0 and 1."""
+    """Raises `ValueError` unless `level` lies strictly between 0 and 1.
+
+    >>> check_level(95)
+    Traceback (most recent call last):
+    isjax.errors.FieldError: level must lie in (0, 1), but it is 95.
+    """
     if not 0.0 < level < 1.0:
         raise FieldError("level", "lie in (0, 1)", level, MUST)
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -185,3 +186,17 @@ def test_an_environment_of_ones_own_needs_no_gymnax(own):
     environment = os.environ | {"PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
     result = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_what_a_suites_package_prints_and_warns_of_is_not_heard(monkeypatch, capsys):
+    suite = type(by_name.get_suite("gymnax"))
+    quiet = suite.make
+
+    def noisy(self, name, overrides):
+        print("Failed to import something else")
+        warnings.warn("not actively maintained", stacklevel=1)
+        return quiet(self, name, overrides)
+
+    monkeypatch.setattr(suite, "make", noisy)
+    assert make("Catch-bsuite").name
+    assert capsys.readouterr().out == ""
