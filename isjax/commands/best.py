@@ -45,7 +45,7 @@ def best(flags: BestFlags) -> None:
     Raises:
       ValueError: an argument or the run is not what it has to be; nothing was written.
     """
-    from isjax.learner.randomness import Domain, stream
+    from isjax.randomness import Domain, stream
     from isjax.run.policy import PARAMS, SETTINGS, draw, load, save
     from isjax.run.restore import open_run
     from isjax.run.sweep import best_group

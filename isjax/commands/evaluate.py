@@ -85,10 +85,10 @@ def evaluate(flags: EvaluateFlags) -> None:
     Raises:
       ValueError: the log or an argument is not what it has to be; nothing was written.
     """
-    from isjax.learner.randomness import Domain, stream
     from isjax.ope.logs import read_targets
     from isjax.ope.precision import in_float64
     from isjax.ope.ranking import evaluate_targets
+    from isjax.randomness import Domain, stream
 
     _check_flags(flags)
     with in_float64():

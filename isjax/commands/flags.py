@@ -21,7 +21,7 @@ from isjax._renamed import SETTINGS
 from isjax.commands.output import BadArguments
 from isjax.commands.pages import with_page
 from isjax.errors import FieldError
-from isjax.run.fields import flag_of, present_values, read_number, switch_of
+from isjax.run.names import flag_of, present_values, read_number, switch_of
 
 T = TypeVar("T")
 

@@ -65,7 +65,7 @@ def first_line(error: Exception) -> str:
 
 def check_own(field: str, out: Path, folder: Path) -> None:
     """Raises `ValueError` where an output would take the place of a file that a run or sweep consists of."""
-    from isjax.run.plan import CONFIG, LEARNERS, METRICS, SUMMARY, SWEEP
+    from isjax.run.files import CONFIG, LEARNERS, METRICS, SUMMARY, SWEEP
 
     if out.name in (CONFIG, METRICS, SUMMARY, SWEEP, LEARNERS) and out.resolve().parent == folder.resolve():
         raise FieldError(field, f"another file than those of {folder}", out)

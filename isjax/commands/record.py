@@ -83,7 +83,7 @@ def record(flags: RecordFlags) -> None:
     behavior = parse_behavior(flags.behavior)
     index = None if flags.learner == "best" else _whole("learner", flags.learner, "best or an index")
     from isjax.learner.learner import make_agent
-    from isjax.learner.randomness import Domain, stream
+    from isjax.randomness import Domain, stream
     from isjax.run.memory import check_bytes
     from isjax.run.programs import free_bytes
     from isjax.run.restore import open_run

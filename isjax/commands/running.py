@@ -14,9 +14,8 @@ from isjax.commands.flags import BadArguments, in_flags, parse
 from isjax.commands.output import DONE, FAILED, INTERRUPTED, complain, first_line, output_fails, tell
 from isjax.commands.pages import with_page
 from isjax.errors import FieldError
-from isjax.run.files import Damaged
+from isjax.run.files import CONFIG, REPORT, SUMMARY, SWEEP, Damaged
 from isjax.run.options import Options
-from isjax.run.plan import CONFIG, REPORT, SUMMARY, SWEEP
 from isjax.run.store import tidy
 
 Flags = TypeVar("Flags")

@@ -118,7 +118,7 @@ def _sweep(folder: Path) -> Listed:
 
 def _progress(folder: Path, updates: int) -> float:
     """The share of its updates that a run has rows on disk of, that of its group which has come least far."""
-    from isjax.run.plan import METRICS, ROWS_FOLDER
+    from isjax.run.files import METRICS, ROWS_FOLDER
 
     if (folder / METRICS).is_file():
         return 1.0

@@ -12,7 +12,8 @@ import jax
 
 from isjax.commands.flags import BadArguments, kinds_of
 from isjax.errors import FieldError
-from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name, present_values, read_number
+from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, check_name
+from isjax.run.names import present_values, read_number
 from isjax.run.settings import Draw
 
 DRAW = {"scale", "low", "high"}

@@ -15,8 +15,8 @@ from isjax.commands.settings_file import File, read_file
 from isjax.commands.train import HostFlags, HyperFlags, RunFlags, replaced, starting_point
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
-from isjax.run.fields import flag_of
-from isjax.run.plan import LEARNERS, SUMMARY
+from isjax.run.files import LEARNERS, SUMMARY
+from isjax.run.names import flag_of
 
 SHOWN = 10
 """Settings that are printed, the best ones."""

@@ -146,8 +146,8 @@ def replaced(part: T, values: Mapping[str, Any]) -> T:
 
 def saved_settings(argv: list[str]) -> TrainFlags:
     """Those of the run to resume."""
-    from isjax.run.files import read_json
-    from isjax.run.plan import CONFIG, Plan
+    from isjax.run.files import CONFIG, read_json
+    from isjax.run.plan import Plan
 
     out = peek(argv, "--out")
     if not out:

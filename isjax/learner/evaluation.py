@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from isjax.environments.adapter import Adapter
-from isjax.learner.randomness import Domain, stream
 from isjax.learner.unroll import reset_actors, step_and_reset
+from isjax.randomness import Domain, stream
 from isjax.types import Key, Tree
 
 Choice = Callable[[Key, Tree, Tree], tuple[jax.Array, Tree, Tree]]

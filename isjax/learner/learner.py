@@ -19,7 +19,6 @@ from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import check_key, unrolled_threefry
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
-from isjax.learner.randomness import Domain, stream
 from isjax.learner.replay import Replay, joined
 from isjax.learner.resets import ResetPool
 from isjax.learner.state import LearnerState
@@ -27,6 +26,7 @@ from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
 from isjax.learner.uses import get_algorithm
 from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol, torsos
+from isjax.randomness import Domain, stream
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
 _NETWORK = ("network", "torso", "channels", "activation", "layer_norm", "heads")

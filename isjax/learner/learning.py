@@ -12,9 +12,9 @@ from isjax.learner import metrics as metrics_lib
 from isjax.learner.agent import Agent, ForwardPass
 from isjax.learner.algorithms.base import Algorithm, Batch, Prepared
 from isjax.learner.config import Config, Hyper
-from isjax.learner.randomness import Domain, stream
 from isjax.learner.state import LearnerState
 from isjax.ops.reduction import standardized
+from isjax.randomness import Domain, stream
 from isjax.types import Key, Metrics, Series, Terms, Tree, Unroll
 
 

@@ -10,8 +10,8 @@ from isjax._checks import check_fraction
 from isjax.environments.distributions import ActionDistribution, Gaussian
 from isjax.learner.agent import Agent
 from isjax.learner.evaluation import play
-from isjax.learner.randomness import Domain, stream
 from isjax.ops.ratios import log_ratios
+from isjax.randomness import Domain, stream
 from isjax.types import Key, LoggedEpisodes, Scalar, Tree
 
 if TYPE_CHECKING:

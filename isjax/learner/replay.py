@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from isjax.learner.randomness import Domain, stream
+from isjax.randomness import Domain, stream
 from isjax.types import Key, Unroll
 
 

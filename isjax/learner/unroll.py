@@ -11,8 +11,8 @@ from isjax.environments.adapter import Adapter
 from isjax.environments.api import Step
 from isjax.learner.config import Config
 from isjax.learner.metrics import expand
-from isjax.learner.randomness import Domain, stream
 from isjax.learner.resets import ResetPool
+from isjax.randomness import Domain, stream
 from isjax.types import Flags, Key, Tree, Unroll
 
 _FEW_RESETS = 8

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isjax.learner.randomness import Domain, generator
+from isjax.randomness import Domain, generator
 from isjax.report.curves import Band, learning_band, read_curves
 from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid
 from isjax.report.page import Html, cards, details, grid, section, table, write_page

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from isjax.learner.metrics import metric_of
-from isjax.learner.randomness import Domain, generator
+from isjax.randomness import Domain, generator
 from isjax.run.files import Damaged
 from isjax.run.table import read_metrics
 from isjax.stats.ranked import interquartile_band

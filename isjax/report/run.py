@@ -9,10 +9,9 @@ from isjax.report import diagnostics
 from isjax.report.curves import Curves, learning_band, read_curves
 from isjax.report.figures import COLORS, STEPS, figure, learner_lines, line, mean_lines, short
 from isjax.report.page import Html, bullets, cards, command, grid, section, table, value, write_page
-from isjax.run.files import Damaged
+from isjax.run.files import REPORT, Damaged
 from isjax.run.format import headline, number, rate
 from isjax.run.integrity import SUMMARY_SHAPE, check_run, read_settings, read_summary
-from isjax.run.plan import REPORT
 
 DIED_SHOWN = 50
 """Learners that are named in the list of the dead, at most."""

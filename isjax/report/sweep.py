@@ -9,10 +9,9 @@ import numpy as np
 from isjax.report.curves import Curves, learning_band, read_curves
 from isjax.report.figures import COLORS, DASHES, figure, intervals, line, mean_lines, overlaid, short
 from isjax.report.page import Html, cards, command, grid, section, table, write_page
-from isjax.run.files import Damaged, read_json
+from isjax.run.files import REPORT, SUMMARY, SWEEP, Damaged, read_json
 from isjax.run.format import interval, number, rate, with_interval
 from isjax.run.integrity import SWEEP_SHAPE, check_run, read_settings, read_summary
-from isjax.run.plan import REPORT, SUMMARY, SWEEP
 from isjax.run.settings import Group
 from isjax.run.sweep import group_folder, read_sweep
 

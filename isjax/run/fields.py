@@ -3,30 +3,17 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Sequence
 from typing import Any, Literal
 
-from isjax._renamed import SETTINGS, present
 from isjax.errors import FieldError
 from isjax.learner.config import Config, Hyper
+from isjax.run.names import read_number
 
 CONFIG_FIELDS = {
     field.name: kind
     for field, kind in zip(dataclasses.fields(Config), typing.get_type_hints(Config).values(), strict=True)
 }
 HYPER_FIELDS = tuple(field.name for field in dataclasses.fields(Hyper))
-
-
-def present_values(name: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
-    """A setting and values of it, by the name and the values that it has now if it was called otherwise before.
-
-    >>> present_values("towers", ["shared", "separate"]), present_values("torso", ["64"])
-    (('share_torso', [True, False]), ('torso', ['64']))
-    """
-    former = name.strip().replace("-", "_")
-    if former not in SETTINGS:
-        return name, list(values)
-    return SETTINGS[former][0], [x for value in values for x in present({former: value}).values()]
 
 
 def check_name(name: str, flag: str) -> str:
@@ -78,40 +65,8 @@ def as_text(x: Any) -> str:
     return f"{x:g}" if isinstance(x, float) and float(f"{x:g}") == x else str(x)
 
 
-def flag_of(name: str) -> str:
-    """The flag of a field.
-
-    >>> flag_of("lambda_"), flag_of("num_envs")
-    ('--lambda', '--num-envs')
-    """
-    return "--" + name.rstrip("_").replace("_", "-")
-
-
-def switch_of(name: str, is_on: bool) -> str:
-    """The flag that switches a field on or off."""
-    return flag_of(name) if is_on else flag_of(name).replace("--", "--no-", 1)
-
-
 def _number(kind: type, name: str, text: str) -> Any:
     try:
         return read_number(kind, text)
     except ValueError as error:
         raise FieldError(name, str(error), repr(text)) from None
-
-
-def read_number(kind: type, text: str) -> Any:
-    """A whole number of 64 bits, or a number that is one.
-
-    Raises:
-      ValueError: it is not; the message is what it must be.
-    """
-    rule = "a whole number" if kind is int else "a number"
-    try:
-        x = kind(text)
-    except ValueError:
-        raise ValueError(rule) from None
-    if isinstance(x, int) and not -(2**63) <= x < 2**63:
-        raise ValueError("a whole number of at most 64 bits")
-    if x != x:
-        raise ValueError(rule)
-    return x

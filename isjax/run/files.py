@@ -16,6 +16,9 @@ from typing import IO, Any
 
 import numpy as np
 
+CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
+CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
+SWEEP, LEARNERS = "sweep.json", "learners.parquet"
 CHECKSUMS = "checksums"
 """What sealed content says of itself: by the name of a field, the checksum of its value."""
 _LEFT_OVER = re.compile(r"\..+\.(json|parquet|html|npz|gif)\.\d+")

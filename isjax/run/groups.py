@@ -14,8 +14,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isjax.run.files import Damaged, brief, checksum, is_count, is_regular, is_there, kind_of, replacing, shown
-from isjax.run.plan import CHECKPOINTS, CONFIG, OUTCOMES, ROWS_FOLDER, Plan
+from isjax.run.files import (
+    CHECKPOINTS,
+    CONFIG,
+    OUTCOMES,
+    ROWS_FOLDER,
+    Damaged,
+    brief,
+    checksum,
+    is_count,
+    is_regular,
+    is_there,
+    kind_of,
+    replacing,
+    shown,
+)
+from isjax.run.plan import Plan
 from isjax.run.scores import setting_scores
 
 

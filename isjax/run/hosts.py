@@ -22,8 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from isjax.run.files import write_json
-from isjax.run.plan import HOSTS
+from isjax.run.files import HOSTS, write_json
 
 BEAT = 1.0
 """Seconds between signs of life."""

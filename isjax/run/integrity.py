@@ -6,6 +6,16 @@ from typing import Any
 
 from isjax._renamed import present
 from isjax.run.files import (
+    CHECKPOINTS,
+    CONFIG,
+    HOSTS,
+    LEARNERS,
+    METRICS,
+    OUTCOMES,
+    REPORT,
+    ROWS_FOLDER,
+    SUMMARY,
+    SWEEP,
     Damaged,
     check_shape,
     is_count,
@@ -20,19 +30,7 @@ from isjax.run.files import (
     read_json,
 )
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
-from isjax.run.plan import (
-    CHECKPOINTS,
-    CONFIG,
-    HOSTS,
-    LEARNERS,
-    METRICS,
-    OUTCOMES,
-    REPORT,
-    ROWS_FOLDER,
-    SUMMARY,
-    SWEEP,
-    Plan,
-)
+from isjax.run.plan import Plan
 from isjax.run.table import check_merged, check_rows, has_groups
 
 _SECONDS = dict.fromkeys(("compile_s", "train_s", "wall_s"), is_number)

@@ -1,4 +1,4 @@
-"""The plan of a run: everything that decides its numbers, the keys that follow from it, and the names of its files."""
+"""The plan of a run: everything that decides its numbers, and the keys that follow from it."""
 
 import dataclasses
 import functools
@@ -15,13 +15,10 @@ import numpy as np
 from isjax._renamed import present
 from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
-from isjax.learner.randomness import Domain, stream
-from isjax.run.files import Damaged, shown
+from isjax.randomness import Domain, stream
+from isjax.run.files import CONFIG, Damaged, shown
 from isjax.types import Key
 
-CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
-CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
-SWEEP, LEARNERS = "sweep.json", "learners.parquet"
 ROWS = 100
 """About how many rows a learner's table has, unless `log_every` says otherwise."""
 _NUMBERS = ("learners", "seed", "log_every", "replicas", "halvings")

@@ -14,8 +14,8 @@ from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.algorithms import algorithms
 from isjax.learner.evaluation import has_legal_action, longest
 from isjax.learner.learner import make_agent
-from isjax.learner.randomness import Domain, stream
 from isjax.learner.unroll import step_and_reset
+from isjax.randomness import Domain, stream
 from isjax.run.files import read_json, replacing, write_json
 
 SETTINGS, PARAMS, EPISODE = "settings.json", "params.npz", "episode"

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from isjax.learner.config import Hyper
 from isjax.learner.defaults import defaults
-from isjax.run.files import replacing, sealed, write_json
+from isjax.run.files import LEARNERS, SUMMARY, replacing, sealed, write_json
 from isjax.run.groups import Folder, known_stages
 from isjax.run.integrity import SUMMARY_SHAPE, read_settings, read_summary
-from isjax.run.plan import LEARNERS, SUMMARY, Plan, bootstrap_key
+from isjax.run.plan import Plan, bootstrap_key
 from isjax.run.results import LearnerResults, read_results
 from isjax.run.scores import setting_scores
 from isjax.run.settings import Group, Values, as_flags

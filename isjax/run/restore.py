@@ -10,10 +10,10 @@ from isjax.errors import FieldError
 from isjax.learner import LearnerState, make_learner
 from isjax.population import best_learner
 from isjax.run.checkpoints import layout, read_newest, unpack
-from isjax.run.files import Damaged
+from isjax.run.files import CONFIG, Damaged
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
 from isjax.run.integrity import read_settings, says_finished
-from isjax.run.plan import CONFIG, Plan, training_key
+from isjax.run.plan import Plan, training_key
 from isjax.run.results import LearnerResults, read_results
 from isjax.run.store import holds_run
 

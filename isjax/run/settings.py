@@ -11,17 +11,9 @@ import numpy as np
 from isjax.errors import MUST, FieldError
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import with_unroll_length
-from isjax.learner.randomness import Domain, generator
-from isjax.run.fields import (
-    CONFIG_FIELDS,
-    HYPER_FIELDS,
-    as_text,
-    check_name,
-    flag_of,
-    present_values,
-    read_value,
-    switch_of,
-)
+from isjax.randomness import Domain, generator
+from isjax.run.fields import CONFIG_FIELDS, HYPER_FIELDS, as_text, check_name, read_value
+from isjax.run.names import flag_of, present_values, switch_of
 from isjax.run.plan import Plan
 
 T = TypeVar("T")

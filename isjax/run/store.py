@@ -12,8 +12,7 @@ from pathlib import Path
 import isjax
 from isjax._renamed import moved
 from isjax.errors import FieldError
-from isjax.run.files import is_there, remove_leftovers, shown
-from isjax.run.plan import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER
+from isjax.run.files import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER, is_there, remove_leftovers, shown
 from isjax.types import Device
 
 _LONGEST_NAME = 255

@@ -9,10 +9,10 @@ import jax
 from isjax._renamed import present
 from isjax.errors import FieldError
 from isjax.run.fields import as_text
-from isjax.run.files import Damaged, is_there, read_json, sealed, shown, write_json
+from isjax.run.files import REPORT, SUMMARY, SWEEP, Damaged, is_there, read_json, sealed, shown, write_json
 from isjax.run.integrity import SWEEP_SHAPE, check_places, is_finished, read_summary
 from isjax.run.options import Options
-from isjax.run.plan import REPORT, SUMMARY, SWEEP, Plan
+from isjax.run.plan import Plan
 from isjax.run.ranking import write_results
 from isjax.run.settings import Group, Values
 from isjax.run.store import check_folder, claim, holds_run, locked, tidy

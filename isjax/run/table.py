@@ -18,9 +18,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from isjax.run.files import Damaged, brief, checksum, is_regular, is_there, kind_of, replacing
+from isjax.run.files import (
+    CHECKPOINTS,
+    METRICS,
+    OUTCOMES,
+    ROWS_FOLDER,
+    Damaged,
+    brief,
+    checksum,
+    is_regular,
+    is_there,
+    kind_of,
+    replacing,
+)
 from isjax.run.groups import LearnerGroup
-from isjax.run.plan import CHECKPOINTS, METRICS, OUTCOMES, ROWS_FOLDER
 
 _CHECKSUMS = b"checksums"
 """Where a file of rows has those of its columns."""

@@ -18,7 +18,7 @@ from isjax.learner import make_learner
 from isjax.learner.uses import check_settings
 from isjax.population import check_devices
 from isjax.run.checkpoints import Rows, read_newest
-from isjax.run.files import Damaged, is_there, read_json, sealed, write_json
+from isjax.run.files import CONFIG, SUMMARY, Damaged, is_there, read_json, sealed, write_json
 from isjax.run.format import size
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages, stages
 from isjax.run.hosts import Heartbeat, HostLost, Hosts, here
@@ -31,12 +31,7 @@ from isjax.run.integrity import (
 )
 from isjax.run.memory import check_memory
 from isjax.run.options import Options, used_devices
-from isjax.run.plan import (
-    CONFIG,
-    SUMMARY,
-    Plan,
-    bootstrap_key,
-)
+from isjax.run.plan import Plan, bootstrap_key
 from isjax.run.programs import Programs, compile_programs, learners_that_fit
 from isjax.run.progress import ProgressReporter, progress_reporter
 from isjax.run.results import read_results

@@ -11,8 +11,8 @@ from isjax.commands import best, evaluate, record
 from isjax.environments.adapter import as_environment
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.learner import make_agent
-from isjax.learner.randomness import Domain, generator, stream
 from isjax.population import make_population
+from isjax.randomness import Domain, generator, stream
 from isjax.run import policy, restore, sweep
 from isjax.run.plan import Plan, bootstrap_key, evaluation_key, training_key
 from isjax.run.restore import Picked
