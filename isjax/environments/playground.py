@@ -4,6 +4,7 @@
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,6 +72,12 @@ class Playground(Environment):
         """`terminated` is MuJoCo Playground's `done`."""
         state = self.inner.step(state, action)
         return Step(_seen(state.obs), state, state.reward, state.done > 0.5)
+
+    def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
+        """What MuJoCo renders, which needs OpenGL."""
+        from isjax.environments.pictures import write_gif
+
+        write_gif(self.inner.render(list(states)), path, seconds=self.inner.dt)
 
 
 def _seen(observation: Tree) -> Tree:

@@ -23,6 +23,7 @@ from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages
 from isjax.run.plan import (
     CHECKPOINTS,
     CONFIG,
+    FILMS,
     HOSTS,
     LEARNERS,
     METRICS,
@@ -116,7 +117,7 @@ def check_places(folder: Path) -> None:
         path = folder / name
         if path.exists() and not is_regular(path):
             raise Damaged(f"{path} must be a file, but it is {kind_of(path)}: remove it.")
-    for name in (CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS):
+    for name in (CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS, FILMS):
         path = folder / name
         if is_there(path) and not path.is_dir():
             raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")

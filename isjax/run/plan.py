@@ -20,7 +20,7 @@ from isjax.run.files import Damaged, shown
 from isjax.types import Key
 
 CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
-CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
+CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS, FILMS = "checkpoints", "metrics", "outcomes", "hosts", "films"
 SWEEP, LEARNERS = "sweep.json", "learners.parquet"
 ROWS = 100
 """About how many rows a learner's table has, unless `log_every` says otherwise."""

@@ -213,14 +213,37 @@ def test_pgx_s_freeway_is_cut_by_its_clock():
 @needs("xminigrid")
 def test_xminigrid_tells_the_goal_from_the_time_limit():
     environment = make("xminigrid/MiniGrid-Empty-5x5", ("max_steps=7",))
-    played, actors = play(environment, np.ones((8, 1), np.int32))
-    assert ends(played, 0) == ([], [6])
-    state = jax.tree.map(lambda x: x[0], actors.state)
+    forward, right = 0, 1
+    actions = np.full((8, 2), right, np.int32)
+    actions[:5, 0] = [forward, forward, right, forward, forward]
+    played, actors = play(environment, actions)
+    assert ends(played, 0)[0][:1] == [4]
+    assert played.unroll.r_t[4, 0] == pytest.approx(1.0 - 0.9 * 5 / 7)
+    assert ends(played, 1) == ([], [6])
+    state, step = jax.tree.map(lambda x: x[1], actors.state), jax.jit(environment.inner.step)
     for _ in range(7):
-        state = jax.jit(environment.inner.step)(environment.params, state, 1)
+        state = step(environment.params, state, right)
     assert state.last()
     assert state.discount == 1.0
-    assert_bootstraps_from(played, 6, 0, state.observation)
+    assert_bootstraps_from(played, 6, 1, state.observation)
+
+
+@needs("playground")
+def test_playground_tells_what_has_diverged_from_the_time_limit():
+    """Of the tasks whose models come with it, none ends in another way; robots that fall are downloaded."""
+    environment = make("playground/CartpoleBalance", ("episode_length=3",))
+
+    def break_the_first(limited):
+        data = limited.state.data
+        return limited._replace(state=limited.state.replace(data=data.replace(qvel=data.qvel.at[0].set(jnp.nan))))
+
+    played, actors = play(environment, np.zeros((4, 2, 1), np.float32), break_the_first)
+    assert ends(played, 0)[0][:1] == [0]
+    assert ends(played, 1) == ([], [2])
+    state, step = jax.tree.map(lambda x: x[1], actors.state.state), jax.jit(environment.inner.step)
+    for action in np.tanh(played.unroll.action_tm1[:3, 1]):
+        state = step(state, action)
+    assert_bootstraps_from(played, 2, 1, state.obs)
 
 
 @pytest.mark.parametrize(
