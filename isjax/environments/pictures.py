@@ -17,12 +17,13 @@ def write_gif(frames: Sequence[Any], path: Path, *, seconds: float = 0.1) -> Non
       frames: images `[height, width, 3]` of one size each; floats are taken for numbers from 0 to 1, or to 255 where
         any is above 1.
       path: of the file.
-      seconds: that each is shown for.
+      seconds: that each is shown for; at least a fiftieth, as viewers slow down what is quicker.
     """
     from PIL import Image
 
     images = [Image.fromarray(_enlarged(_bytes(np.asarray(frame)))) for frame in frames]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+    milliseconds = max(20, round(1000 * seconds))
+    images[0].save(path, save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
 
 
 def _enlarged(frame: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
+import contextlib
+import io
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,7 +79,9 @@ class Playground(Environment):
         """What MuJoCo renders, which needs OpenGL."""
         from isjax.environments.pictures import write_gif
 
-        write_gif(self.inner.render(list(states)), path, seconds=self.inner.dt)
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+            frames = self.inner.render(list(states))
+        write_gif(frames, path, seconds=self.inner.dt)
 
 
 def _seen(observation: Tree) -> Tree:

@@ -68,7 +68,8 @@ def play(environment, actions, change=lambda state: state):
     rows, envs = actions.shape[:2]
     config = Config(num_envs=envs, unroll_length=rows, resets_per_unroll=1)
     agent = Agent(adapter, FixedValue(adapter.actions.num_params), Algorithm(config))
-    actors = reset_actors(adapter, envs, jax.random.key(0), jnp.zeros(envs, jnp.int32))
+    start = jax.jit(lambda key: reset_actors(adapter, envs, key, jnp.zeros(envs, jnp.int32)))
+    actors = start(jax.random.key(0))
     actors = actors._replace(state=change(actors.state))
 
     def policy(observation, memory):
