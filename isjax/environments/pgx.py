@@ -2,6 +2,7 @@
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
+import colorsys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,11 @@ class Pgx(Environment):
         if not self.id.startswith("minatar-"):
             pgx.save_svg_animation(states, path.with_suffix(".svg"), frame_duration_seconds=0.2)
             return
-        from matplotlib import colormaps
-
         from isjax.environments.pictures import write_gif
 
         boards = np.stack([state.observation for state in states])
-        colors = colormaps["turbo"](np.linspace(0.1, 0.9, boards.shape[-1]))[:, :3]
+        channels = boards.shape[-1]
+        colors = np.asarray([colorsys.hsv_to_rgb(i / channels, 0.8, 1.0) for i in range(channels)])
         write_gif(np.max(boards[..., None] * colors, axis=-2), path)
 
     def _observed(self, state: Any) -> Tree:

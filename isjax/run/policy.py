@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from isjax._renamed import present
-from isjax.environments.adapter import Adapter
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.algorithms import algorithms
 from isjax.learner.evaluation import has_legal_action, longest
@@ -113,7 +112,7 @@ def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     return f"An episode of {len(played.states):,} steps{end} with return {played.rewards.sum():.4g}{cut}: {path}"
 
 
-def film(adapter: Adapter, played: Episode, path: Path) -> Path:
+def film(adapter: Any, played: Episode, path: Path) -> Path:
     """Draws the first `FRAMES` steps of an episode to `path`, which gets the ending of what was drawn.
 
     Raises:
