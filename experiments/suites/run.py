@@ -40,7 +40,7 @@ class Task(NamedTuple):
 
 
 TASKS = (
-    Task("brax/inverted_pendulum", 1_500_000, ("--env-params", "backend=spring", "--discount", "0.998"), 950.0),
+    Task("brax/inverted_pendulum", 3_000_000, ("--env-params", "backend=spring", "--discount", "0.998", "--lambda", "1"), 950.0),
     Task("navix/Navix-DoorKey-5x5-v0", 1_000_000, (), 0.9),
     Task("brax/hopper", 1_000_000, ("--env-params", "backend=spring")),
     Task("jumanji/Snake-v1", 1_000_000, ("--env-params", "observe=grid", "--network", "patches")),
