@@ -3,13 +3,18 @@
 Suites that are not installed are skipped; `pip install -e '.[suites]'` installs all of them.
 """
 
+import base64
 import importlib.util
+import json
+import re
+import zlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from isjax.environments import make
 from isjax.environments import registry as by_name
@@ -245,6 +250,40 @@ def test_playground_tells_what_has_diverged_from_the_time_limit():
     for action in np.tanh(played.unroll.action_tm1[:3, 1]):
         state = step(state, action)
     assert_bootstraps_from(played, 2, 1, state.obs)
+
+
+def frames_of(path):
+    """How many frames a picture has."""
+    if path.suffix == ".gif":
+        with Image.open(path) as film:
+            return film.n_frames
+    if path.suffix == ".svg":
+        return path.read_text().count('class="frame"')
+    (packed,) = re.findall(r'var system = "(.*)"', path.read_text())
+    return len(json.loads(zlib.decompress(base64.b64decode(packed)))["states"]["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("brax/inverted_pendulum", "html"),
+        ("jumanji/Game2048-v1", "gif"),
+        ("navix/Navix-DoorKey-5x5-v0", "gif"),
+        ("pgx/2048", "svg"),
+        ("pgx/minatar-freeway", "gif"),
+        ("xminigrid/MiniGrid-DoorKey-5x5", "gif"),
+    ],
+)
+def test_a_suite_draws_its_states(name, ending, tmp_path):
+    if not by_name.is_installed(name.partition("/")[0]):
+        pytest.skip("its suite is not installed")
+    environment = make(name)
+    reset = jax.jit(environment.reset)
+    states = [jax.device_get(reset(jax.random.key(seed))[1]) for seed in range(3)]
+    environment.draw(states, np.zeros(3), tmp_path / "episode.gif")
+    (drawn,) = tmp_path.iterdir()
+    assert drawn.name == f"episode.{ending}"
+    assert frames_of(drawn) == 3
 
 
 @pytest.mark.parametrize(
