@@ -109,8 +109,8 @@ def details(result: dict) -> str:
     rows = "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *lines])
     return (
         f"{rows}\nIQM of {result['learners']} learners with 95 % bootstrap intervals, seed {result['seed']}; a return "
-        f"is the mean over the evaluation at the end, which plays the most likely actions. {'; '.join(every)}. Discount "
-        "and λ of brax/inverted_pendulum were chosen among six pairs in shorter runs of V-trace on the same task."
+        f"is the mean over the evaluation at the end, which plays the most likely actions. {'; '.join(every)}. "
+        "Discount and λ of brax/inverted_pendulum were chosen among six pairs in shorter runs of V-trace on the same task."
     )
 
 
