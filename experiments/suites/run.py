@@ -110,7 +110,7 @@ def details(result: dict) -> str:
     return (
         f"{rows}\nIQM of {result['learners']} learners with 95 % bootstrap intervals, seed {result['seed']}; a return "
         f"is the mean over the evaluation at the end, which plays the most likely actions. {'; '.join(every)}. "
-        "Discount and λ of brax/inverted_pendulum were chosen among six pairs in shorter runs of V-trace on the same task."
+        "Discount and λ of brax/inverted_pendulum were chosen among six pairs in shorter runs of V-trace on that task."
     )
 
 
