@@ -1,20 +1,21 @@
 """Whether every environment of every installed suite trains, and what a pool of resets is worth.
 
 `python -m benchmarks.suites` makes three updates with each id (an hour or two on two cores), writes
-`results/suites.json` and says in one line why an id could not. Names of suites take these alone, and `--sample N` so
-many ids of each, evenly spread; `--pools` measures steps per second of Craftax-Classic by the size of its pool, and
-writes `results/pools.json`. `--quick` writes nowhere.
+`results/suites.json` after every one and says in one line why an id could not. Names of suites take these alone, and
+`--sample N` so many ids of each, evenly spread; `--resume` goes on with the record. `--pools` measures steps per second
+of Craftax-Classic by the size of its pool, and writes `results/pools.json`. `--quick` writes nowhere.
 """
 
 import argparse
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks.harness import RESULTS, in_turn, provenance, write
+from benchmarks.harness import RESULTS, in_turn, provenance, read, write
 from isjax.environments import registry
 from isjax.learner import Config, make_learner
 
@@ -49,21 +50,22 @@ def ids(suite: str, sample: int) -> list[str]:
     return found if suite == registry.GYMNAX else [f"{suite}/{each}" for each in found]
 
 
-def try_all(suites: list[str], sample: int) -> dict[str, Any]:
-    record = {}
+def try_all(suites: list[str], sample: int, known: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Of each suite that is installed, what was tried, after every id; what is known is not tried again."""
+    jax.config.update("jax_disable_most_optimizations", True)  # nearly all of the time is the compiler's
     for suite in suites:
         if not registry.is_installed(suite):
             print(f"{suite}: not installed, {registry.install_command(suite)}", flush=True)
             continue
-        tried = []
+        tried = {each["id"]: each for each in known.get(suite, {}).get("tried", [])}
         for env in ids(suite, sample):
-            tried.append(try_out(env))
-            said = "trains" if tried[-1]["trains"] else tried[-1]["reason"]
-            print(f"  {env}: {said} ({tried[-1]['seconds']} s)", flush=True)
-        count = sum(each["trains"] for each in tried)
+            if env not in tried:
+                tried[env] = try_out(env)
+                said = "trains" if tried[env]["trains"] else tried[env]["reason"]
+                print(f"  {env}: {said} ({tried[env]['seconds']} s)", flush=True)
+            count = sum(each["trains"] for each in tried.values())
+            yield suite, {"of": len(registry.get_suite(suite).ids()), "train": count, "tried": list(tried.values())}
         print(f"{suite}: {count} of {len(tried)} train", flush=True)
-        record[suite] = {"of": len(registry.get_suite(suite).ids()), "tried": tried, "train": count}
-    return record
 
 
 def pools(turns: int, learners: int = 4) -> dict[str, Any]:
@@ -107,18 +109,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"of {', '.join(registry.known_suites())}")
     parser.add_argument("--sample", type=int, default=0, metavar="N", help="ids of each suite; all if left out")
+    parser.add_argument("--resume", action="store_true", help="leave out what is on record")
     parser.add_argument("--pools", action="store_true", help="measure pools of resets instead")
     parser.add_argument("--quick", action="store_true", help="write nothing")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    name = "pools" if given.pools else "suites"
-    found = (
-        pools(3 if given.quick else 20)
-        if given.pools
-        else try_all(given.suites or list(registry.known_suites()), given.sample)
-    )
-    if not given.quick:
-        write(RESULTS / f"{name}.json", {**provenance(), name: found})
+    if given.pools:
+        found = pools(3 if given.quick else 20)
+        if not given.quick:
+            write(RESULTS / "pools.json", {**provenance(), "pools": found})
+        return
+    path = RESULTS / "suites.json"
+    known = read(path)["suites"] if given.resume else {}
+    for suite, found in try_all(given.suites or list(registry.known_suites()), given.sample, known):
+        known[suite] = found
+        if not given.quick:
+            write(path, {**provenance(), "suites": known})
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ class Domain(enum.IntEnum):
     """Intervals of the curves of a page."""
     REPORT_IMPROVEMENT = 2**31 + 10
     """Intervals of a page that compares runs."""
+    FILMS = 2**31 + 11
+    """The episodes that a run films on its way, by update."""
 
     # Of a learner's key.
     PARAMETERS = 2**31 + 20

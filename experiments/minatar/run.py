@@ -14,20 +14,15 @@ The record on file was taken in several goes, some beside other work: minutes an
     python -m experiments.minatar.run [--quick | --redraw]
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 
 from experiments.drawing import BLACK, BLUE, ORANGE, band, legend, panels, title
-from experiments.experiment import Experiment, run, summary
+from experiments.experiment import Experiment, run
+from experiments.learners import train
 from isjax.learner.defaults import defaults
-from isjax.run.files import read_json
-from isjax.run.store import holds_run
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent.parent / "runs" / "minatar"
@@ -40,7 +35,7 @@ PUBLISHED = {
     "SpaceInvaders-MinAtar": (131, 131),
 }
 """Returns of PPO after 1e7 steps, lowest and highest."""
-LEARNERS, SEED, POINTS = 10, 0, 50
+LEARNERS, SEED = 10, 0
 
 
 def measure(quick: bool) -> dict:
@@ -56,36 +51,10 @@ def measure(quick: bool) -> dict:
 
 
 def cell(game: str, algorithm: str, root: Path, quick: bool) -> dict:
-    """A run of ten learners, trained as far as it was not, and what came of it."""
-    folder = root / f"{game}-{algorithm}"
+    """A run of ten learners."""
     flags = ["--env", game, "--algorithm", algorithm, "--learners", "2" if quick else str(LEARNERS)]
     flags += ["--seed", str(SEED), "--steps", "4096" if quick else str(defaults(game, algorithm)[0].steps)]
-    resume = ["--resume"] if holds_run(folder) else []
-    command = [sys.executable, "-m", "isjax", "train", *flags, *resume, "--out", str(folder), "--quiet"]
-    subprocess.run(command, check=True)
-    done = read_json(folder / "summary.json")
-    last = np.array([np.nan if x is None else x for x in done["final_return"]["per_learner"]])
-    return {
-        "command": f"isjax train {' '.join(flags)}",
-        "returns": np.nan_to_num(last, nan=0.0).tolist(),
-        "died": done["learners"] - done["alive"],
-        "iqm": summary(np.nan_to_num(last, nan=0.0)),
-        "curve": curve(folder, quick),
-        "steps": done["env_steps_per_learner"],
-        "minutes": round(done["wall_s"] / 60, 1),
-        "env_steps_per_s": round(done["env_steps_per_s"]),
-        "device": done["device"],
-    }
-
-
-def curve(folder: Path, quick: bool) -> dict:
-    """Returns in training, averaged over rows of the table of metrics until `POINTS` are left."""
-    table = pq.read_table(folder / "metrics.parquet", columns=["learner", "env_steps", "episode_return"]).to_pandas()
-    wide = table.pivot(index="env_steps", columns="learner", values="episode_return")
-    rows = np.array_split(np.arange(len(wide)), min(POINTS, len(wide)))
-    # Until the first of a learner's episodes has ended there is nothing to average; a dead one earns nothing.
-    returns = np.stack([wide.iloc[each].mean().fillna(0.0).to_numpy() for each in rows], 1)
-    return {"env_steps": [int(wide.index[each[-1]]) for each in rows]} | summary(returns)
+    return train(flags, root / f"{game}-{algorithm}")
 
 
 def answer(result: dict) -> str:

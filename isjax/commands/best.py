@@ -31,7 +31,7 @@ class BestFlags:
     seed: int = 0
     """Of the evaluation and of the episode that is drawn."""
     draw: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Draw an episode, as an animated GIF."""
+    """Draw an episode, as an animated GIF where its environment has nothing better."""
 
 
 def main(argv: list[str]) -> int:

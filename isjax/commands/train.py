@@ -37,6 +37,9 @@ class RunFlags:
     """Seconds between checkpoints; 0 writes one for every row of the table."""
     checkpoints_kept: int = 2
     """The newest ones; older ones are removed."""
+    film: Annotated[int, tyro.conf.arg(metavar="EVERY", help_behavior_hint="(default: none)")] = 0
+    """Environment steps of a learner between films of an episode of the best one of the moment, in the page and in
+    films/. Training waits for each."""
     learners_per_group: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: as memory allows)")] = 0
     """Learners that train at once on one host; groups train one after the other."""
     devices: Annotated[int, tyro.conf.arg(help_behavior_hint="(default: all)")] = 0

@@ -78,12 +78,12 @@ class Environment(abc.ABC):
         """What comes of an action. Trees and shapes are those of `reset`, both endings are booleans."""
 
     def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
-        """Writes an animated GIF of an episode; raises whatever it raises where that cannot be.
+        """Writes moving pictures of an episode; raises whatever it raises where that cannot be.
 
         Args:
           states: one after another, on the host.
           returns: `[len(states)]`, what each has come to.
-          path: of the file.
+          path: of the file, an animated GIF; what is none takes another ending, as `path.with_suffix(".html")`.
         """
         raise NotImplementedError(f"{self.name} has no pictures of its own.")
 

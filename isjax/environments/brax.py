@@ -3,10 +3,12 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from brax import envs
+from brax.io import html
 
 from isjax.environments.api import Environment, Step, Suite
 from isjax.environments.parameters import changes, defaults_of
@@ -62,3 +64,9 @@ class Brax(Environment):
         """`terminated` is brax's `done`."""
         state = self.inner.step(state, action)
         return Step(state.obs, state, state.reward, state.done > 0.5)
+
+    def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
+        """Brax's own page, to turn and to zoom; its viewer is loaded from the network when the page is opened."""
+        system = self.inner.sys.tree_replace({"opt.timestep": self.inner.dt})
+        page = html.render(system, [state.pipeline_state for state in states], colab=False)
+        path.with_suffix(".html").write_text(page)

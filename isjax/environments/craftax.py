@@ -16,6 +16,8 @@ from isjax.environments.registry import register_suite
 from isjax.types import Key, Tree
 
 IDS = ("Craftax-Classic-Symbolic-v1", "Craftax-Classic-Pixels-v1", "Craftax-Symbolic-v1", "Craftax-Pixels-v1")
+BLOCK_PIXELS = 16
+"""Of a square of the map, in pictures."""
 NEVER = 2**31 - 1
 """A time limit that no counter reaches."""
 
@@ -73,8 +75,8 @@ class Craftax(Environment):
         from isjax.environments.pictures import write_gif
 
         if "Classic" in self.id:
-            from craftax.craftax_classic.renderer import render_craftax_pixels as render
+            from craftax.craftax_classic.renderer import make_craftax_pixel_renderer as make_renderer
         else:
-            from craftax.craftax.renderer import render_craftax_pixels as render
-        paint = jax.jit(lambda state: render(state, 16))
+            from craftax.craftax.renderer import make_craftax_pixel_renderer as make_renderer
+        paint = jax.jit(make_renderer(BLOCK_PIXELS))
         write_gif([paint(state) for state in states], path)

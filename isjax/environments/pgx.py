@@ -2,11 +2,14 @@
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
+import colorsys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pgx
 
 from isjax.environments.api import Environment, Step, Suite
@@ -73,6 +76,18 @@ class Pgx(Environment):
         state = self.inner.step(state, action, jax.random.key_data(key))
         terminated = jnp.zeros_like(state.terminated) if self.ends_by_clock else state.terminated
         return Step(self._observed(state), state, state.rewards[0], terminated)
+
+    def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
+        """Pgx's own pictures of 2048; of MinAtar a color for each channel of the board."""
+        if not self.id.startswith("minatar-"):
+            pgx.save_svg_animation(states, path.with_suffix(".svg"), frame_duration_seconds=0.2)
+            return
+        from isjax.environments.pictures import write_gif
+
+        boards = np.stack([state.observation for state in states])
+        channels = boards.shape[-1]
+        colors = np.asarray([colorsys.hsv_to_rgb(i / channels, 0.8, 1.0) for i in range(channels)])
+        write_gif(np.max(boards[..., None] * colors, axis=-2), path)
 
     def _observed(self, state: Any) -> Tree:
         """With a mask where not every move is legal; as pgx has it, all are where the game is over."""

@@ -2,8 +2,11 @@
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
+import contextlib
+import io
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -71,6 +74,14 @@ class Playground(Environment):
         """`terminated` is MuJoCo Playground's `done`."""
         state = self.inner.step(state, action)
         return Step(_seen(state.obs), state, state.reward, state.done > 0.5)
+
+    def draw(self, states: Sequence[Tree], returns: Any, path: Path) -> None:
+        """What MuJoCo renders, which needs OpenGL."""
+        from isjax.environments.pictures import write_gif
+
+        with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+            frames = self.inner.render(list(states))
+        write_gif(frames, path, seconds=self.inner.dt)
 
 
 def _seen(observation: Tree) -> Tree:

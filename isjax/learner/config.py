@@ -118,14 +118,16 @@ class Config:
     """Weigh such returns by the ratios of the actions after the first one, up to clip_rho; or take the target policy
     for the one that acted."""
     network: str = "mlp"
-    """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), patches (conv
-    as a product of matrices), nature or impala (deep, for large images), or MODULE:NAME of a registered one."""
+    """Torso: mlp (dense layers), residual (the same, each added), conv (a 3×3 convolution before them), nature or
+    impala (deep, for large images); patches, nature-patches, impala-patches (the same as products of matrices, faster
+    for many learners on a CPU); or MODULE:NAME of a registered one."""
     memory: str = "none"
     """Between torso and heads, as wide as the last layer of the torso: none, gru, lstm, attention, or MODULE:NAME."""
     memory_window: int = 32
     """Time steps that memory attention looks back."""
     heads: str = "linear"
-    """What gives policy and value: linear, dueling, or MODULE:NAME."""
+    """What gives policy and value: linear, state-std (the deviation of Box actions depends on the state), dueling, or
+    MODULE:NAME."""
     share_torso: bool = True
     """Let policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)

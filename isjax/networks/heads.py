@@ -1,6 +1,6 @@
 """Heads: from features to the policy's parameters and a value."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -42,10 +42,13 @@ heads = Registry("heads", Heads)
 class Linear(Heads):
     """A linear layer each. For Box actions log standard deviations are parameters, the same in every state."""
 
+    is_std_free: ClassVar[bool] = True
+
     @nn.compact
     def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """See `Heads`."""
-        outputs = self.num_params // 2 if self.is_gaussian else self.num_params
+        has_free_std = self.is_gaussian and self.is_std_free
+        outputs = self.num_params // 2 if has_free_std else self.num_params
         if not self.has_value:
             policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="action_values")(x)
             return policy, jnp.max(policy, axis=-1)
@@ -56,10 +59,17 @@ class Linear(Heads):
         else:
             policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="policy")(x)
             value = nn.Dense(1, kernel_init=_scaled_normal(1.0), name="value")(x_value)[..., 0]
-        if self.is_gaussian:
+        if has_free_std:
             log_std = self.param("log_std", zeros, (outputs,), jnp.float32)
             policy = jnp.concatenate([policy, jnp.broadcast_to(log_std, policy.shape)], axis=-1)
         return policy, value
+
+
+@heads.register("state-std")
+class StateStd(Linear):
+    """The same, with log standard deviations of Box actions from the features, as their means are."""
+
+    is_std_free: ClassVar[bool] = False
 
 
 @heads.register("dueling")

@@ -29,6 +29,8 @@ class Torso(nn.Module):
     """Height and width that images `[height, width, channels]` need; 0 where observations may be anything."""
     unused: ClassVar[tuple[str, ...]] = ()
     """Settings that have no say here, and are refused where they are given."""
+    as_products: ClassVar[bool] = False
+    """Whether convolutions are computed as products of matrices, faster on CPUs where many learners train at once."""
 
     widths: tuple[int, ...] = (64,)
     channels: int = 16
@@ -50,6 +52,15 @@ class Torso(nn.Module):
     def normalize(self, x: jax.Array, name: str) -> jax.Array:
         """Layer norm over the last axis, if it was asked for. To be called in a compact method."""
         return nn.LayerNorm(name=f"norm_{name}")(x) if self.layer_norm else x
+
+    def convolution(
+        self, features: int, size: int, stride: int = 1, padding: Literal["VALID", "SAME"] = "VALID", *, name: str
+    ) -> nn.Module:
+        """A convolution with a square kernel. To be called in a compact method."""
+        shape: tuple[Any, ...] = (features, (size, size), (stride, stride))
+        if self.as_products:
+            return PatchConvolution(*shape, padding=padding, name=name)
+        return nn.Conv(*shape, padding=padding, kernel_init=torso_init, name=name)
 
     def dense(self, x: jax.Array, *, residual: bool = False) -> jax.Array:
         """Dense layers of all widths on whatever an observation holds. To be called in a compact method.
@@ -92,24 +103,19 @@ class Convolution(Torso):
     """A 3×3 convolution before dense layers, as Young & Tian (2019) have it for MinAtar."""
 
     least_image: ClassVar[int] = 3
-    as_product: ClassVar[bool] = False
-    """Whether the convolution is computed as a product of matrices."""
 
     @nn.compact
     def __call__(self, observation: jax.Array) -> jax.Array:
         """`[N, height, width, channels]` → `[N, W]`."""
-        if self.as_product:
-            conv: nn.Module = PatchConvolution(self.channels, (3, 3), name="conv")
-        else:
-            conv = nn.Conv(self.channels, (3, 3), padding="VALID", kernel_init=torso_init, name="conv")
-        return self.dense(self.activate(self.normalize(conv(observation), "conv")))
+        x = self.convolution(self.channels, 3, name="conv")(observation)
+        return self.dense(self.activate(self.normalize(x, "conv")))
 
 
 @torsos.register("patches")
 class Patches(Convolution):
-    """The same function with the same parameters, faster on CPUs where many learners train at once."""
+    """The same function with the same parameters, as products of matrices."""
 
-    as_product: ClassVar[bool] = True
+    as_products: ClassVar[bool] = True
 
 
 @torsos.register("nature")
@@ -128,10 +134,16 @@ class Nature(Torso):
         """`[N, height, width, channels]` → `[N, W]`."""
         x = observation
         for i, (multiple, size, stride) in enumerate(self.layers):
-            features, sizes, strides = multiple * self.channels, (size, size), (stride, stride)
-            conv = nn.Conv(features, sizes, strides, padding="VALID", kernel_init=torso_init, name=f"conv_{i}")
+            conv = self.convolution(multiple * self.channels, size, stride, name=f"conv_{i}")
             x = self.activate(self.normalize(conv(x), f"conv_{i}"))
         return self.dense(x)
+
+
+@torsos.register("nature-patches")
+class NaturePatches(Nature):
+    """The same function with the same parameters, as products of matrices."""
+
+    as_products: ClassVar[bool] = True
 
 
 @torsos.register("impala")
@@ -161,8 +173,15 @@ class Impala(Torso):
             x = self._conv(multiple, f"{name}_{k}")(self.activate(self.normalize(x, f"{name}_{k}")))
         return x
 
-    def _conv(self, multiple: int, name: str) -> nn.Conv:
-        return nn.Conv(multiple * self.channels, (3, 3), padding="SAME", kernel_init=torso_init, name=name)
+    def _conv(self, multiple: int, name: str) -> nn.Module:
+        return self.convolution(multiple * self.channels, 3, padding="SAME", name=name)
+
+
+@torsos.register("impala-patches")
+class ImpalaPatches(Impala):
+    """The same function with the same parameters, as products of matrices."""
+
+    as_products: ClassVar[bool] = True
 
 
 def make_torso(network: str, *, name: str, **settings: Any) -> Torso:

@@ -1,5 +1,6 @@
 """The parts of a page as HTML: sections, cards, tables."""
 
+import base64
 import html
 import importlib.resources
 import string
@@ -84,6 +85,17 @@ def bullets(texts: Iterable[str]) -> str:
 def command(text: str) -> str:
     """A command line to copy."""
     return f"<pre>{html.escape(text)}</pre>"
+
+
+def film(path: Path, title: str) -> str:
+    """A moving picture, part of the page, below its title."""
+    kind = path.suffix.removeprefix(".")
+    if kind == "html":
+        shown = f'<iframe srcdoc="{html.escape(path.read_text())}" width="100%" height="480"></iframe>'
+    else:
+        data = base64.b64encode(path.read_bytes()).decode()
+        shown = f'<img src="data:image/{kind.replace("svg", "svg+xml")};base64,{data}" alt="{html.escape(title)}">'
+    return f'<div class="figure"><h3>{html.escape(title)}</h3>{shown}</div>'
 
 
 def details(summary: str, body: str) -> str:

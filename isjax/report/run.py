@@ -8,13 +8,15 @@ import numpy as np
 from isjax.report import diagnostics
 from isjax.report.curves import Curves, learning_band, read_curves
 from isjax.report.figures import COLORS, STEPS, figure, learner_lines, line, mean_lines, short
-from isjax.report.page import Html, bullets, cards, command, grid, section, table, value, write_page
-from isjax.run.files import REPORT, Damaged
+from isjax.report.page import Html, bullets, cards, command, film, grid, section, table, value, write_page
+from isjax.run.files import FILMS, REPORT, Damaged
+from isjax.run.films import films_of, title_of
 from isjax.run.format import headline, number, rate
 from isjax.run.integrity import SUMMARY_SHAPE, check_run, read_settings, read_summary
 
 DIED_SHOWN = 50
 """Learners that are named in the list of the dead, at most."""
+FILMS_SHOWN = 4
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -35,6 +37,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     sections = [
         section("Learning curve", *learning_curve(curves)),
         section("Final returns", *final_returns(summary)),
+        *([section("Films", *films(folder))] if (folder / FILMS).is_dir() else []),
         section("Off-policy diagnostics", *_panels(diagnostics.OFF_POLICY, off_policy)),
         section("Optimization", *_panels(diagnostics.OPTIMIZATION, optimization)),
         section("Who died", *died(summary, curves)),
@@ -120,6 +123,16 @@ def final_scores(summary: dict[str, Any]) -> np.ndarray:
 
 def _upright(x: float, dash: str) -> dict[str, Any]:
     return {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "x0": x, "x1": x, "line": {"dash": dash, "width": 2}}
+
+
+def films(folder: Path) -> tuple[str, str]:
+    """Caption and films of a run, from the first one to the last."""
+    found = films_of(folder)
+    if not found:
+        return "There is none that a page can show.", ""
+    shown = np.unique(np.linspace(0, len(found) - 1, FILMS_SHOWN).round().astype(int))
+    caption = f"An episode of the learner that was best at the time; {FILMS}/ holds all {len(found):,}."
+    return caption, grid([film(found[i], title_of(found[i])) for i in shown])
 
 
 def died(summary: dict[str, Any], curves: Curves) -> tuple[str, str]:

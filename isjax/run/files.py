@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 CONFIG, SUMMARY, METRICS, REPORT = "config.json", "summary.json", "metrics.parquet", "report.html"
-CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS = "checkpoints", "metrics", "outcomes", "hosts"
+CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS, FILMS = "checkpoints", "metrics", "outcomes", "hosts", "films"
 SWEEP, LEARNERS = "sweep.json", "learners.parquet"
 CHECKSUMS = "checksums"
 """What sealed content says of itself: by the name of a field, the checksum of its value."""

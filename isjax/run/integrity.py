@@ -8,6 +8,7 @@ from isjax._renamed import present
 from isjax.run.files import (
     CHECKPOINTS,
     CONFIG,
+    FILMS,
     HOSTS,
     LEARNERS,
     METRICS,
@@ -114,7 +115,7 @@ def check_places(folder: Path) -> None:
         path = folder / name
         if path.exists() and not is_regular(path):
             raise Damaged(f"{path} must be a file, but it is {kind_of(path)}: remove it.")
-    for name in (CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS):
+    for name in (CHECKPOINTS, ROWS_FOLDER, OUTCOMES, HOSTS, FILMS):
         path = folder / name
         if is_there(path) and not path.is_dir():
             raise Damaged(f"{path} must be a folder, but it is {kind_of(path)}: remove it.")

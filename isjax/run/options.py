@@ -17,6 +17,8 @@ class Options:
     """Seconds between checkpoints."""
     checkpoints_kept: int = 2
     """How many, the newest ones."""
+    film: int = 0
+    """Environment steps of a learner between films of the best one; 0 makes none."""
     devices: int = 0
     """How many devices of each host to use; 0 takes all."""
     devices_per_learner: int = 1
@@ -33,7 +35,7 @@ class Options:
     """The command line that repeats the run, for its records."""
 
     def __post_init__(self) -> None:
-        for name, low in (("checkpoints_kept", 1), ("devices_per_learner", 1), ("learners_per_group", 0)):
+        for name, low in (("checkpoints_kept", 1), ("film", 0), ("devices_per_learner", 1), ("learners_per_group", 0)):
             if getattr(self, name) < low:
                 raise FieldError(name, f"at least {low}", getattr(self, name))
         if not self.checkpoint_every >= 0:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,51 +87,83 @@ def _parts(config: Config) -> tuple[str, ...]:
     return ("params", "observation_moments", *(("algorithm",) if has_action_values else ()))
 
 
+class Episode(NamedTuple):
+    """One episode, played with the most likely actions."""
+
+    states: list[Any]
+    rewards: np.ndarray
+    finished: bool
+    """False where it was given up."""
+
+
+class NotDrawn(Exception):
+    """What the environment, or a library that it draws with, lacks."""
+
+
 def draw(policy: Policy, key: jax.Array, folder: Path) -> str:
     """Draws an episode with the environment's own pictures; returns a line about it."""
+    played = player(policy.agent)(policy.state, key)
+    try:
+        path = film(policy.agent.adapter, played, folder / EPISODE)
+    except NotDrawn as error:
+        return f"{read_json(folder / SETTINGS)['config']['env']} cannot be drawn here: {error}"
+    cut = f", its first {FRAMES} steps" if len(played.states) > FRAMES else ""
+    end = "" if played.finished else ", given up without an end,"
+    return f"An episode of {len(played.states):,} steps{end} with return {played.rewards.sum():.4g}{cut}: {path}"
+
+
+def film(adapter: Any, played: Episode, path: Path) -> Path:
+    """Draws the first `FRAMES` steps of an episode to `path`, which gets the ending of what was drawn.
+
+    Raises:
+      NotDrawn: it cannot be drawn here.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
-    config = read_json(folder / SETTINGS)["config"]
-    states, rewards, finished = episode(policy, key)
-    path = folder / f"{EPISODE}.gif"
+    states, returns = played.states[:FRAMES], np.cumsum(played.rewards)[:FRAMES]
     try:
-        with tempfile.TemporaryDirectory() as place, replacing(path) as file:
-            drawn = Path(place) / path.name
-            policy.agent.adapter.draw(states[:FRAMES], np.cumsum(rewards)[:FRAMES], drawn)
-            file.write(drawn.read_bytes())
-    except Exception as error:  # whatever the environment and the libraries that it draws with may lack
-        reason = f"{error.__context__ or error}".partition("\n")[0]
-        return f"{config['env']} cannot be drawn here: {reason}"
-    cut = f", its first {FRAMES} steps" if len(states) > FRAMES else ""
-    end = "" if finished else ", given up without an end,"
-    return f"An episode of {len(states):,} steps{end} with return {rewards.sum():.4g}{cut}: {path}"
+        with tempfile.TemporaryDirectory() as place:
+            asked = Path(place) / f"{path.name}.gif"
+            adapter.draw(states, returns, asked)
+            drawn = next(Path(place).iterdir(), asked)
+            path = path.with_name(path.name + drawn.suffix)
+            with replacing(path) as file:
+                file.write(drawn.read_bytes())
+    except Exception as error:
+        raise NotDrawn(f"{error.__context__ or error}".partition("\n")[0]) from error
+    return path
 
 
-def episode(policy: Policy, key: jax.Array) -> tuple[list[Any], np.ndarray, bool]:
-    """`(states, rewards, finished)` of one episode with the most likely actions; finished, unless it was given up."""
-    adapter = policy.agent.adapter
-    observation, state = jax.jit(adapter.reset)(stream(key, Domain.EPISODE_RESETS))
-    step_key = stream(key, Domain.EPISODE_STEPS)
+def player(agent: Any) -> Callable[[Any, jax.Array], Episode]:
+    """`(state, key) → Episode` of any `LearnerState` of an agent, compiled once."""
+    adapter = agent.adapter
     one = lambda tree: jax.tree.map(lambda x: x[None], tree)  # noqa: E731
+    reset = jax.jit(adapter.reset)
 
     @jax.jit
-    def step(observation, state, memory, key):
-        action, memory = policy.act(one(observation), memory)
+    def step(learner, observation, state, memory, key):
+        action, memory = Policy(agent, learner).act(one(observation), memory)
         here = None if adapter.resets_itself else (observation, state)
         after, (observation, state) = step_and_reset(adapter, key, state, action[0], here)
         return observation, state, memory, after.reward, after.ended
 
-    states, rewards, memory, ended = [], [], policy.memory(1), False
-    for t in range(longest(adapter)):
-        if not np.all(has_legal_action(adapter, one(observation))):
-            break
-        states.append(jax.device_get(state))
-        observation, state, memory, reward, ended = step(observation, state, memory, jax.random.fold_in(step_key, t))
-        rewards.append(float(reward))
-        if ended:
-            break
-    return states, np.asarray(rewards), bool(ended)
+    def play(learner: Any, key: jax.Array) -> Episode:
+        observation, state = reset(stream(key, Domain.EPISODE_RESETS))
+        step_key = stream(key, Domain.EPISODE_STEPS)
+        states, rewards, memory, ended = [], [], agent.memory(1), False
+        for t in range(longest(adapter)):
+            if not np.all(has_legal_action(adapter, one(observation))):
+                break
+            states.append(jax.device_get(state))
+            step_t = jax.random.fold_in(step_key, t)
+            observation, state, memory, reward, ended = step(learner, observation, state, memory, step_t)
+            rewards.append(float(reward))
+            if ended:
+                break
+        return Episode(states, np.asarray(rewards), bool(ended))
+
+    return play
 
 
 def _name(path: tuple[Any, ...]) -> str:

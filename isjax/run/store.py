@@ -12,7 +12,7 @@ from pathlib import Path
 import isjax
 from isjax._renamed import moved
 from isjax.errors import FieldError
-from isjax.run.files import CHECKPOINTS, CONFIG, HOSTS, OUTCOMES, ROWS_FOLDER, is_there, remove_leftovers, shown
+from isjax.run.files import CHECKPOINTS, CONFIG, FILMS, HOSTS, OUTCOMES, ROWS_FOLDER, is_there, remove_leftovers, shown
 from isjax.types import Device
 
 _LONGEST_NAME = 255
@@ -65,7 +65,7 @@ def _what(path: Path) -> str:
 def tidy(folder: Path) -> None:
     """Removes what processes that were killed left half written in the folder of a run or a sweep."""
     parts = [path for name in (ROWS_FOLDER, CHECKPOINTS) for path in (folder / name).glob("*")]
-    for place in (folder, folder / OUTCOMES, folder / HOSTS, *parts):
+    for place in (folder, folder / OUTCOMES, folder / HOSTS, folder / FILMS, *parts):
         remove_leftovers(place)
 
 

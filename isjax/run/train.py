@@ -18,7 +18,8 @@ from isjax.learner import make_learner
 from isjax.learner.uses import check_settings
 from isjax.population import check_devices
 from isjax.run.checkpoints import Rows, read_newest
-from isjax.run.files import CONFIG, SUMMARY, Damaged, is_there, read_json, sealed, write_json
+from isjax.run.files import CONFIG, FILMS, SUMMARY, Damaged, is_there, read_json, sealed, write_json
+from isjax.run.films import Filming
 from isjax.run.format import size
 from isjax.run.groups import Folder, Grouping, LearnerGroup, known_stages, stages
 from isjax.run.hosts import Heartbeat, HostLost, Hosts, here
@@ -80,6 +81,8 @@ class Run:
         check_devices(make_learner(plan.config), self._devices, self.options.devices_per_learner)
         check_memory(plan, self._devices[0])
         self._hosts = here(together=len(self._devices) > len(jax.local_devices()))
+        if self._hosts.together and self.options.film:
+            raise FieldError("film", "0 where hosts share each learner", self.options.film)
         self.folder = folder = folder or _new_folder(plan, self._hosts)
         self._files = Folder(folder)
         self._progress: ProgressReporter = progress_reporter(self.options.quiet or not self._hosts.leads)
@@ -205,6 +208,7 @@ class Run:
             stop=lambda: self._asked() or self._heartbeat.lost() is not None,
             checkpoint_every=self.options.checkpoint_every,
             checkpoints_kept=self.options.checkpoints_kept,
+            filming=Filming(self.plan, self.folder / FILMS, self.options.film) if self.options.film else None,
         )
         start = (lambda: self._rows_from(before, group)) if before else None
         self._training = Training(group, programs, context, start)

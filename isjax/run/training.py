@@ -14,6 +14,7 @@ import numpy as np
 from isjax.learner import metrics as metrics_lib
 from isjax.run.checkpoints import Checkpoints, Rows, read_newest, sealed_progress
 from isjax.run.files import Damaged
+from isjax.run.films import Filming
 from isjax.run.groups import Folder, LearnerGroup, Outcome
 from isjax.run.hosts import Hosts
 from isjax.run.integrity import check_group
@@ -40,6 +41,7 @@ class RunContext:
     stop: Callable[[], bool]
     checkpoint_every: float
     checkpoints_kept: int
+    filming: Filming | None = None
 
 
 class Training:
@@ -150,6 +152,7 @@ class Training:
             stop, due = self._context.hosts.agree(self._context.stop(), time.monotonic() >= next_save)
             if stop:
                 break
+            self._film(waiting)
             copies = self._programs.pack(self._state) if waiting and due else None
             recorded = beside.submit(self._record, waiting) if waiting else None
             chunk = self._dispatch()
@@ -160,10 +163,22 @@ class Training:
                 next_save = time.monotonic() + every
             waiting = chunk
         if waiting:
+            self._film(waiting)
             self._record(waiting)
         if self._update > self._saved:
             self._save(self._update, self._programs.pack(self._state))
         self._count_seconds()
+
+    def _film(self, chunk: Chunk | None) -> None:
+        """Of the state that a chunk ended in, if a film is due."""
+        filming = self._context.filming
+        if chunk and filming and filming.is_due(chunk[0]):
+            self._context.progress.note(filming.make(self.group, chunk[0], self._state, self._on_host(chunk[1])))
+
+    def _on_host(self, metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+        """Without the learners that fill devices up."""
+        count = len(self.group.learners)
+        return metrics_lib.with_nan({name: np.asarray(x)[:count] for name, x in metrics.items()})
 
     def _dispatch(self) -> Chunk:
         updates = min(self._plan.chunk, self.group.stop - self._update)
@@ -173,8 +188,7 @@ class Training:
 
     def _record(self, chunk: Chunk) -> None:
         update, on_device = chunk
-        count = len(self.group.learners)
-        metrics = metrics_lib.with_nan({name: np.asarray(x)[:count] for name, x in on_device.items()})
+        metrics = self._on_host(on_device)
         metrics["env_steps"] = metrics["update"].astype(np.int64) * self._plan.config.steps_per_update
         now = time.monotonic()
         updates = (update - 1) % self._plan.chunk + 1

@@ -19,7 +19,7 @@ def test_a_film_has_its_frames_in_their_order_and_shades(frames, shades, tmp_pat
     path = tmp_path / "episode.gif"
     write_gif(frames, path, seconds=0.2)
     with Image.open(path) as film:
-        assert (film.n_frames, film.size, film.info["duration"]) == (len(frames), (6, 4), 200)
+        assert (film.n_frames, film.size, film.info["duration"]) == (len(frames), (6 * 60, 4 * 60), 200)
         for i, shade in enumerate(shades):
             film.seek(i)
             assert abs(int(np.asarray(film.convert("RGB"))[0, 0, 0]) - shade) <= 1

@@ -1,15 +1,20 @@
 """Each suite's own facts: how episodes end, and what the value of their last state is.
 
-Suites that are not installed are skipped; `pip install -e '.[suites]'` installs all of them.
+Suites that are not installed are skipped; `pip install -e '.[suites]'` installs all of them, `.ci/suites` five.
 """
 
+import base64
 import importlib.util
+import json
+import re
+import zlib
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from isjax.environments import make
 from isjax.environments import registry as by_name
@@ -68,7 +73,8 @@ def play(environment, actions, change=lambda state: state):
     rows, envs = actions.shape[:2]
     config = Config(num_envs=envs, unroll_length=rows, resets_per_unroll=1)
     agent = Agent(adapter, FixedValue(adapter.actions.num_params), Algorithm(config))
-    actors = reset_actors(adapter, envs, jax.random.key(0), jnp.zeros(envs, jnp.int32))
+    start = jax.jit(lambda key: reset_actors(adapter, envs, key, jnp.zeros(envs, jnp.int32)))
+    actors = start(jax.random.key(0))
     actors = actors._replace(state=change(actors.state))
 
     def policy(observation, memory):
@@ -213,14 +219,71 @@ def test_pgx_s_freeway_is_cut_by_its_clock():
 @needs("xminigrid")
 def test_xminigrid_tells_the_goal_from_the_time_limit():
     environment = make("xminigrid/MiniGrid-Empty-5x5", ("max_steps=7",))
-    played, actors = play(environment, np.ones((8, 1), np.int32))
-    assert ends(played, 0) == ([], [6])
-    state = jax.tree.map(lambda x: x[0], actors.state)
+    forward, right = 0, 1
+    actions = np.full((8, 2), right, np.int32)
+    actions[:5, 0] = [forward, forward, right, forward, forward]
+    played, actors = play(environment, actions)
+    assert ends(played, 0)[0][:1] == [4]
+    assert played.unroll.r_t[4, 0] == pytest.approx(1.0 - 0.9 * 5 / 7)
+    assert ends(played, 1) == ([], [6])
+    state, step = jax.tree.map(lambda x: x[1], actors.state), jax.jit(environment.inner.step)
     for _ in range(7):
-        state = jax.jit(environment.inner.step)(environment.params, state, 1)
+        state = step(environment.params, state, right)
     assert state.last()
     assert state.discount == 1.0
-    assert_bootstraps_from(played, 6, 0, state.observation)
+    assert_bootstraps_from(played, 6, 1, state.observation)
+
+
+@needs("playground")
+def test_playground_tells_what_has_diverged_from_the_time_limit():
+    """Of the tasks whose models come with it, none ends in another way; robots that fall are downloaded."""
+    environment = make("playground/CartpoleBalance", ("episode_length=3",))
+
+    def break_the_first(limited):
+        data = limited.state.data
+        return limited._replace(state=limited.state.replace(data=data.replace(qvel=data.qvel.at[0].set(jnp.nan))))
+
+    played, actors = play(environment, np.zeros((4, 2, 1), np.float32), break_the_first)
+    assert ends(played, 0)[0][:1] == [0]
+    assert ends(played, 1) == ([], [2])
+    state, step = jax.tree.map(lambda x: x[1], actors.state.state), jax.jit(environment.inner.step)
+    for action in np.tanh(played.unroll.action_tm1[:3, 1]):
+        state = step(state, action)
+    assert_bootstraps_from(played, 2, 1, state.obs)
+
+
+def frames_of(path):
+    """How many frames a picture has."""
+    if path.suffix == ".gif":
+        with Image.open(path) as film:
+            return film.n_frames
+    if path.suffix == ".svg":
+        return path.read_text().count('class="frame"')
+    (packed,) = re.findall(r'var system = "(.*)"', path.read_text())
+    return len(json.loads(zlib.decompress(base64.b64decode(packed)))["states"]["x"])
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("brax/inverted_pendulum", "html"),
+        ("jumanji/Game2048-v1", "gif"),
+        ("navix/Navix-DoorKey-5x5-v0", "gif"),
+        ("pgx/2048", "svg"),
+        ("pgx/minatar-freeway", "gif"),
+        ("xminigrid/MiniGrid-DoorKey-5x5", "gif"),
+    ],
+)
+def test_a_suite_draws_its_states(name, ending, tmp_path):
+    if not by_name.is_installed(name.partition("/")[0]):
+        pytest.skip("its suite is not installed")
+    environment = make(name)
+    reset = jax.jit(environment.reset)
+    states = [jax.device_get(reset(jax.random.key(seed))[1]) for seed in range(3)]
+    environment.draw(states, np.zeros(3), tmp_path / "episode.gif")
+    (drawn,) = tmp_path.iterdir()
+    assert drawn.name == f"episode.{ending}"
+    assert frames_of(drawn) == 3
 
 
 @pytest.mark.parametrize(

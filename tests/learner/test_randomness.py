@@ -90,7 +90,7 @@ def test_nothing_is_ever_drawn_twice_from_one_key(settings, monkeypatch, tmp_pat
     log = tmp_path / "log.npz"
     record.record(record.RecordFlags(run="run", out=str(log), episodes=3, truth_episodes=2, seed=SEED))
     best.best(best.BestFlags(run="run", out=str(tmp_path / "best"), episodes=2, seed=SEED))
-    policy.episode(policy.Policy(make_agent(config), one), stream(ledger.key(SEED), Domain.PICTURE))
+    policy.player(make_agent(config))(one, stream(ledger.key(SEED), Domain.PICTURE))
     monkeypatch.setattr("isjax.ope.ranking.evaluate_log", lambda *log, key, **options: {}[int(jax.random.bits(key))])
     with pytest.raises(KeyError):
         evaluate.evaluate(evaluate.EvaluateFlags(log=str(log), discount=0.9, seed=SEED))

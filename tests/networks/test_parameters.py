@@ -32,6 +32,15 @@ KNOWN = {
             "params/value_torso/dense_0/kernel": (3, 8),
         },
     ),
+    "box with deviations by state": (
+        dict(env="Pendulum-v1", torso=(8,), heads="state-std"),
+        {
+            "params/heads/heads/bias": (3,),
+            "params/heads/heads/kernel": (8, 3),
+            "params/torso/dense_0/bias": (8,),
+            "params/torso/dense_0/kernel": (3, 8),
+        },
+    ),
     "conv": (
         dict(env="Breakout-MinAtar", network="conv", torso=(8,), channels=3),
         {

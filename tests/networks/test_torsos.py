@@ -26,12 +26,20 @@ def test_every_torso_gives_features_as_wide_as_its_last_layer(name, layer_norm):
     assert jax.eval_shape(lambda x: torso.init_with_output(jax.random.key(0), x)[0], x).shape == (3, 5)
 
 
-@pytest.mark.parametrize("layer_norm", [False, True])
-def test_a_product_of_patches_is_the_convolution_in_values_and_gradients(layer_norm):
+@pytest.mark.parametrize(
+    ("network", "products", "layer_norm", "image"),
+    [
+        ("conv", "patches", False, (8, 7)),
+        ("conv", "patches", True, (8, 7)),
+        ("impala", "impala-patches", False, (7, 4)),
+        ("nature", "nature-patches", False, (36, 39)),
+    ],
+)
+def test_a_product_of_patches_is_the_convolution_in_values_and_gradients(network, products, layer_norm, image):
     """Three learners, each with a kernel of its own."""
-    settings = dict(widths=(6,), channels=5, layer_norm=layer_norm)
-    x = jax.random.normal(jax.random.key(0), (3, 4, 8, 7, 2))
-    torso = torsos.get("conv")(**settings)
+    settings = dict(widths=(6,), channels=5 if network == "conv" else 2, layer_norm=layer_norm)
+    x = jax.random.normal(jax.random.key(0), (3, 4, *image, 2))
+    torso = torsos.get(network)(**settings)
     params = jax.jit(jax.vmap(torso.init))(jax.random.split(jax.random.key(1), 3), x)
 
     def values(network):
@@ -40,12 +48,12 @@ def test_a_product_of_patches_is_the_convolution_in_values_and_gradients(layer_n
 
         return jax.jit(jax.vmap(jax.value_and_grad(loss, argnums=(0, 1))))(params, x)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), values("patches"), values("conv"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), values(products), values(network))
 
 
 def test_the_convolution_and_its_patches_start_from_the_same_parameters():
     x = jnp.zeros((1, 5, 5, 2))
-    both = [torsos.get(name)(widths=(4,), channels=3) for name in ("conv", "patches")]
+    both = [torsos.get(name)(widths=(4,), channels=3) for name in ("impala", "impala-patches")]
     found = [jax.jit(torso.init)(jax.random.key(0), x) for torso in both]
     jax.tree.map(np.testing.assert_array_equal, *found)
 

@@ -1,0 +1,1 @@
+"""Tasks of other packages' suites, V-trace and PPO."""
