@@ -15,6 +15,7 @@ from isjax.environments.distributions import Categorical
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.algorithms import Batch, algorithms, value_policies
 from isjax.learner.algorithms.action_values import ActionValues
+from isjax.learner.algorithms.value_traces import Return
 from isjax.learner.defaults import defaults
 from isjax.learner.learner import make_agent
 from isjax.learner.recording import record
@@ -302,10 +303,10 @@ def test_a_network_of_action_values_has_no_other_head():
     assert sorted(dueling.params["params"]["heads"]) == ["advantage", "value"]
 
 
-@pytest.mark.parametrize("name", ["pqn", "dqn"])
-def test_a_state_that_was_taken_off_the_device_goes_on_bit_for_bit(name):
+@pytest.mark.parametrize(("name", "settings"), [("pqn", dict(heads="hl-gauss")), ("dqn", dict(replay_priority=True))])
+def test_a_state_that_was_taken_off_the_device_goes_on_bit_for_bit(name, settings):
     config = dataclasses.replace(defaults("CartPole-v1", name)[0], num_envs=4, unroll_length=8, torso=(8,))
-    learner = make_learner(dataclasses.replace(config, actor_lag=1))
+    learner = make_learner(dataclasses.replace(config, actor_lag=1, **settings))
     update = jax.jit(learner.update)
     state = jax.jit(learner.init)(jax.random.key(0))
     for _ in range(3):
@@ -344,10 +345,18 @@ def test_a_fraction_of_one_learns_from_replay_alone():
 # Learning, evaluation, records.
 
 
-@pytest.mark.parametrize("name", ["pqn", "sarsa", "retrace", "dqn"])
-def test_a_time_limit_is_no_end_of_the_rewards_to_come(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pqn", dict(heads="hl-gauss", value_min=-10.0, value_max=10.0, value_bins=21)),
+        ("sarsa", dict()),
+        ("retrace", dict(replay_fraction=0.5, replay_priority=True)),
+        ("dqn", dict()),
+    ],
+)
+def test_a_time_limit_is_no_end_of_the_rewards_to_come(name, settings):
     """1 / (1 − γ) = 5 for both actions; an end would give 1.75, and the next episode's value no less than it is."""
-    config = Config(algorithm=name, num_envs=16, unroll_length=8, torso=(16,), steps=1500 * 128)
+    config = Config(algorithm=name, num_envs=16, unroll_length=8, torso=(16,), steps=1500 * 128, **settings)
     probe = Probe(3, ends="truncated", shows_time=False)
     learner, agent = make_learner(config, environment=probe), make_agent(config, environment=probe)
     hyper = Hyper(learning_rate=1e-2, discount=0.8)
@@ -398,6 +407,35 @@ def test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved(tmp_path
     np.testing.assert_array_equal(*actions)
 
 
+# Histograms of values.
+
+
+def test_values_are_the_means_of_histograms_that_are_learned_by_their_cross_entropy():
+    settings = dict(heads="hl-gauss", value_min=-3.0, value_max=5.0, value_bins=4)
+    config = dataclasses.replace(SMALL, algorithm="retrace", replay_fraction=0.5, **settings)
+    learner, agent = (f(config, environment=Probe(3)) for f in (make_learner, make_agent))
+    params = learner.init(jax.random.key(0)).params
+    kernel, observation = params["params"]["heads"]["bins"]["kernel"], jax.random.normal(jax.random.key(1), (6, 2))
+    assert kernel.shape == (8, 2 * 4)
+    q, logits, _ = agent.step(jax.tree.map(lambda x: 30 * x, params), None, observation, ())
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(q, probs @ [-2.0, 0.0, 2.0, 4.0], rtol=1e-4, atol=1e-5)
+    # Probabilities of the bins under a Gaussian of 0.75 of their width, those beyond the ends left out.
+    target, weight = np.array([[0.3, -9.0, 5.0], [4.4, 1.0, 1.0]]), np.array([[1.0, 0.5, 0.2], [0.0, 1.0, 2.0]])
+    action = np.array([[0, 1, 1], [0, 0, 1]])
+    cdf = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))
+    below = cdf((np.array([-3.0, -1.0, 1.0, 3.0, 5.0]) - np.clip(target, -3.0, 5.0)[..., None]) / 1.5)
+    bins = np.diff(below, axis=-1) / (below[..., -1:] - below[..., :1])
+    taken = np.take_along_axis(np.asarray(probs).reshape(2, 3, 2, 4), action[..., None, None], 2)[:, :, 0]
+    expected = np.mean(weight * -np.sum(bins * np.log(taken), -1))
+    case, algorithm = Case(), get_algorithm(config)
+    terms = case.batch(algorithm, HYPER).terms
+    terms = jax.tree.map(lambda x: x[:2, :1].repeat(3, 1), terms)._replace(weight_tm1=jnp.asarray(weight, jnp.float32))
+    batch = Batch(terms, q.reshape(2, 3, 2), None, jnp.asarray(action), None, None, logits.reshape(2, 3, 2, 4))
+    loss, _ = algorithm.regression(batch, Return(jnp.asarray(target, jnp.float32)), HYPER)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
 # Settings.
 
 
@@ -424,6 +462,20 @@ def test_a_box_is_refused_in_one_line(name):
         ("retrace", dict(target_temperature=0.5), "target_temperature must be left alone for retrace"),
         ("pqn", dict(exploration="softmax", epsilon_end=0.5), "epsilon_end must be left alone for pqn"),
         ("pqn", dict(entropy_cost=0.5), "entropy_cost must be left alone for pqn"),
+        (
+            "impala",
+            dict(replay_fraction=0.5, replay_priority=True),
+            "replay_priority must be off for impala, which",
+        ),
+        ("impala", dict(heads="hl-gauss"), "heads must be one of policies for impala, which has no action values"),
+        (
+            "dqn",
+            dict(replay_fraction=0.0, replay_priority=True),
+            "replay_priority must be .*re replay_fraction is 0",
+        ),
+        ("dqn", dict(priority_exponent=0.5), "priority_exponent must be left alone where replay_priority is off"),
+        ("dqn", dict(value_bins=5), "value_bins must be left alone where heads is linear"),
+        ("dqn", dict(value_min=200.0), "value_max must be more than value_min, which is 200, but it is 100"),
     ],
 )
 def test_settings_that_have_no_say_or_are_out_of_range_are_refused(name, changes, message):
