@@ -9,7 +9,8 @@ Published figures (gymnax's README and PureJaxRL's plot, read off to ±3 %) are 
 million steps, with other settings, other networks and an earlier version of the games; none are known of V-trace, and
 none of Seaquest. Of PQN its authors show Asterix: 70 to 72 by greedy play, of three seeds (their notebook).
 
-The record on file was taken before PQN was added, in several goes, some beside other work: minutes and steps per second are those of each.
+The record on file was taken before PQN was added, in several goes, some beside other work: minutes and steps per
+second are those of each.
 
     python -m experiments.minatar.run [--quick | --redraw]
 """

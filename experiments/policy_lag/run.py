@@ -8,7 +8,8 @@ environment's table.
 Beside them four methods that learn action values, with their own defaults: Retrace, tree backup, Q(λ) with off-policy
 corrections (Harutyunyan et al. 2016), and DQN with returns of five rewards that nothing corrects.
 
-The record on file was taken before these were added, in three goes, beside other work; its minutes are read off the clock.
+The record on file was taken before these were added, in three goes, beside other work; its minutes are read off the
+clock.
 
     python -m experiments.policy_lag.run [--quick | --redraw]
 """
