@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer, normal, zeros
 
-from isjax import ops
 from isjax.errors import FieldError
 from isjax.registry import Registry
 
@@ -97,7 +96,7 @@ class HLGauss(Heads):
         logits = nn.Dense(self.num_params * self.value_bins, kernel_init=_scaled_normal(_POLICY_SCALE), name="bins")(x)
         logits = logits.reshape(*x.shape[:-1], self.num_params, self.value_bins)
         edges = bin_edges(self.value_min, self.value_max, self.value_bins)
-        return ops.categorical_mean(logits, (edges[1:] + edges[:-1]) / 2), logits
+        return jax.nn.softmax(logits) @ ((edges[1:] + edges[:-1]) / 2), logits
 
 
 def bin_edges(value_min: float, value_max: float, value_bins: int) -> jax.Array:
