@@ -4,7 +4,8 @@
 `results/peers.json` and renews its table in docs/evidence/measured.md; `--only WORD` renews the rows that contain it,
 `--quick` tries one out and writes nowhere. Peers are installed, pinned, into environments of their own below
 `--environments`: Rejax, Stable-Baselines3 and SBX, RLlib. PureJaxRL is no package: its rows need `--purejaxrl PATH`,
-a copy of its ppo.py. Each row is a race in turns, one learner or 16 on both sides, compilation left out; 16 learners
+a copy of its ppo.py, and those of PureJaxQL `--purejaxql PATH`, one of its pqn_gymnax.py. Each row is a race in turns,
+one learner or 16 on both sides, compilation left out; 16 learners
 of peers that are written in JAX are vmapped on one device, as they are shipped, and share its threads. What is equal
 stands in the record: environments, rows and passes of an update, step size, discounts, costs and network. What is
 not: Stable-Baselines3, SBX and RLlib step environments of Gymnasium in Python; RLlib's actors are processes, and lag
@@ -72,6 +73,41 @@ PUREJAXRL = dict(
     ACTIVATION="tanh",
     DEBUG=False,
 )
+PQN = Config(
+    algorithm="pqn",
+    num_envs=32,
+    unroll_length=64,
+    epochs=4,
+    minibatches=16,
+    torso=(64, 64),
+    activation="relu",
+    layer_norm=True,
+    resets_per_unroll=8,
+)
+STEADY_Q = Hyper(learning_rate=2.5e-4, learning_rate_end=1.0, max_grad_norm=10.0)
+"""ε goes from 1 to 0.05 in a tenth of the run, λ is 0.95 and γ 0.99: these are what is left of the defaults."""
+REJAX_PQN = dict(algorithm="pqn", env="CartPole-v1", steps=102_400, num_envs=32, unroll_length=64, epochs=4)
+REJAX_PQN |= {"minibatches": 16, "learning_rate": 2.5e-4, "discount": 0.99, "lambda": 0.95, "max_grad_norm": 10.0}
+PUREJAXQL = dict(
+    ENV_NAME="CartPole-v1",
+    TOTAL_TIMESTEPS=102_400,
+    TOTAL_TIMESTEPS_DECAY=102_400,
+    NUM_ENVS=32,
+    NUM_STEPS=64,
+    NUM_EPOCHS=4,
+    NUM_MINIBATCHES=16,
+    EPS_START=1.0,
+    EPS_FINISH=0.05,
+    EPS_DECAY=0.1,
+    HIDDEN_SIZE=64,
+    NORM_TYPE="layer_norm",
+    LR=2.5e-4,
+    MAX_GRAD_NORM=10,
+    GAMMA=0.99,
+    LAMBDA=0.95,
+    TEST_DURING_TRAINING=False,
+    WANDB_MODE="disabled",
+)
 RLLIB = dict(
     env_runners=2,
     envs_per_runner=5,
@@ -105,7 +141,7 @@ def races() -> list[Race]:
     own, many = defaults("CartPole-v1"), 256 if on_accelerator() else 16
     sb3 = ("sb3.py", "sb3")
     return [
-        Race("Rejax PPO", "equal", "rejax_ppo.py", "rejax", REJAX, PPO, STEADY),
+        Race("Rejax PPO", "equal", "rejax_learners.py", "rejax", REJAX, PPO, STEADY),
         Race("PureJaxRL PPO", "equal", "purejaxrl.py", "purejaxrl", {"config": PUREJAXRL}, PPO, STEADY),
         Race("SB3 PPO", "equal", *sb3, {"algorithm": "ppo", "options": SB3_PPO}, PPO, STEADY),
         Race("SBX PPO", "equal", *sb3, {"algorithm": "sbx-ppo", "options": SB3_PPO}, PPO, STEADY),
@@ -124,9 +160,26 @@ def races() -> list[Race]:
             )
             for env in ("CartPole-v1", BREAKOUT)
         ),
-        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own),
-        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", PUBLISHED, *own, many),
-        Race("Rejax PPO", "defaults", "rejax_ppo.py", "rejax", REJAX_BREAKOUT, *defaults(BREAKOUT), many),
+        *(
+            race
+            for learners in (1, many)
+            for race in (
+                Race("Rejax PQN", "equal", "rejax_learners.py", "rejax", REJAX_PQN, pqn("adam"), STEADY_Q, learners),
+                Race(
+                    "PureJaxQL PQN",
+                    "equal",
+                    "purejaxrl.py",
+                    "purejaxrl",
+                    {"config": PUREJAXQL},
+                    pqn("radam"),
+                    STEADY_Q,
+                    learners,
+                ),
+            )
+        ),
+        Race("Rejax PPO", "defaults", "rejax_learners.py", "rejax", PUBLISHED, *own),
+        Race("Rejax PPO", "defaults", "rejax_learners.py", "rejax", PUBLISHED, *own, many),
+        Race("Rejax PPO", "defaults", "rejax_learners.py", "rejax", REJAX_BREAKOUT, *defaults(BREAKOUT), many),
         Race("SB3 PPO", "defaults", *sb3, {"algorithm": "ppo", "options": {}}, *own),
         Race("SBX PPO", "defaults", *sb3, {"algorithm": "sbx-ppo", "options": {}}, *own),
         Race("SB3 A2C", "defaults", *sb3, {"algorithm": "a2c", "options": {}}, *own),
@@ -137,6 +190,11 @@ def races() -> list[Race]:
 def shape_in(env: str) -> Config:
     """Our settings in that shape; of CartPole, four episodes never end within 20 steps, since the shortest takes 8."""
     return dataclasses.replace(SHAPE, env=env, resets_per_unroll=3 if env == "CartPole-v1" else 1)
+
+
+def pqn(optimizer: Any) -> Config:
+    """Our settings of PQN, for as long as a peer trains, with its optimizer."""
+    return dataclasses.replace(PQN, steps=REJAX_PQN["steps"], optimizer=optimizer)
 
 
 def once(env: str) -> dict[str, Any]:
@@ -182,7 +240,7 @@ def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
     turns, own_s, steps = (1, 0.1, 2_000) if given.quick else (TURNS, OWN_S, STEPS)
     settings = race.given
     if race.environment == "purejaxrl":
-        settings = settings | {"path": str(given.purejaxrl), "learners": race.learners}
+        settings = settings | {"path": str(script_of(race.peer, given)), "learners": race.learners}
     record: dict[str, Any] = {"title": race.title, "peer": race.peer, "settings": race.settings}
     record |= {"environment": race.config.env, "learners": race.learners, "peer_settings": race.given}
     record["isjax_settings"] = shown(race.config, race.hyper)
@@ -205,6 +263,11 @@ def measure(race: Race, given: argparse.Namespace) -> dict[str, Any]:
     }
     print(race.title, record["times_faster"], flush=True)
     return record
+
+
+def script_of(peer: str, given: argparse.Namespace) -> Path | None:
+    """The copy that was given of a peer that is no package."""
+    return {"PureJaxRL": given.purejaxrl, "PureJaxQL": given.purejaxql}.get(peer.split()[0])
 
 
 def shown(config: Config, hyper: Hyper) -> dict[str, Any]:
@@ -242,13 +305,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environments", type=Path, default=ENVIRONMENTS, help="where to install peers")
     parser.add_argument("--purejaxrl", type=Path, help="a copy of PureJaxRL's ppo.py, its wrappers beside it")
+    parser.add_argument("--purejaxql", type=Path, help="a copy of PureJaxQL's pqn_gymnax.py")
     parser.add_argument("--only", default="", help="leave rows that do not contain this word as they are")
     parser.add_argument("--quick", action="store_true", help="one turn of the first row, nothing is written")
     given = parser.parse_args()
     kept = place(RESULTS, device_name(jax.devices()))
     records = {r["title"]: r for r in read(kept)["records"]} if kept.exists() else {}
     known = {race.title: race for race in races()}
-    chosen = [name for name in known if given.only in name and (given.purejaxrl or "PureJaxRL" not in name)]
+    is_here = {name: race.environment != "purejaxrl" or script_of(race.peer, given) for name, race in known.items()}
+    chosen = [name for name in known if given.only in name and is_here[name]]
     for name in chosen[: 1 if given.quick else None]:
         records[name] = measure(known[name], given)
         if not given.quick:  # row by row: one that is interrupted costs no other

@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one learner, one turn, nothing is written")
     given = parser.parse_args()
     sizes, turns = (SIZES[:1], 1) if given.quick else (SIZES, TURNS)
-    rejax = Worker("rejax_ppo.py", "rejax", settings(), given.environments)
+    rejax = Worker("rejax_learners.py", "rejax", settings(), given.environments)
     records = []
     for learners in sizes:
         ours, theirs = Ours(learners), rejax.ask(do="train", learners=learners, seed=0)

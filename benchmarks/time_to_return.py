@@ -119,7 +119,7 @@ class Theirs:
     """Rejax's worker."""
 
     def __init__(self, task: Task, folder: Path) -> None:
-        self.worker = Worker("rejax_ppo.py", "rejax", task.rejax, folder)
+        self.worker = Worker("rejax_learners.py", "rejax", task.rejax, folder)
         self.iterations = -(-task.between // (task.rejax["num_envs"] * task.rejax["unroll_length"]))
 
     def start(self, seed: int) -> float:

@@ -67,6 +67,8 @@ class Unroll(NamedTuple):
     """`[T, B, P]`, parameters of the distribution that acted, where steps are judged by them."""
     is_valid_t: Flags | None = None
     """`[T, B]`, false for steps that are not to be learned from; `None` if all are."""
+    weight_tm1: Series | None = None
+    """`[T, B]`, what a step counts in a loss, for how it was drawn from a replay; `None` if all count alike."""
 
 
 class Terms(NamedTuple):
@@ -93,6 +95,8 @@ class Terms(NamedTuple):
     """False where step `t` ended its episode, for either reason."""
     is_valid_t: Flags | None = None
     """False for steps that are not to be learned from; `None` if all are."""
+    weight_tm1: Series | None = None
+    """What a step counts, for how it was drawn from a replay; `None` if all count alike."""
 
 
 class LoggedEpisodes(NamedTuple):

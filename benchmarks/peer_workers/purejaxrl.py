@@ -1,4 +1,4 @@
-"""PureJaxRL's published PPO script, of which a copy is given, as a worker: trains whole runs, one or many.
+"""A published script of PureJaxRL or PureJaxQL, of which a copy is given, as a worker: trains whole runs, one or many.
 
 Runs in an environment of its own, which `workers.py` makes. Settings come as JSON in the first argument: `path` of the
 script, `config`, the dictionary that its `make_train` takes, and `learners`, over which it is vmapped.
@@ -15,13 +15,19 @@ from unittest.mock import MagicMock
 import flax.linen
 import jax
 
+NOT_NEEDED = (
+    *("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix"),
+    *("hydra", "omegaconf", "safetensors", "safetensors.flax", "wandb"),
+)
+"""What the scripts import, and training in gymnax's environments does without."""
+
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
     path = Path(settings["path"]).absolute()
     sys.path.insert(0, str(path.parent))  # its wrappers lie beside it
-    for name in ("brax", "brax.envs", "brax.envs.wrappers", "brax.envs.wrappers.training", "navix"):
-        sys.modules.setdefault(name, MagicMock())  # imported by the wrappers, not needed for gymnax's environments
+    for name in NOT_NEEDED:
+        sys.modules.setdefault(name, MagicMock())
     if settings["learners"] > 1:  # the batched QR of orthogonal initializers starves a pool of two threads for good
         flax.linen.initializers.orthogonal = lambda scale: flax.linen.initializers.lecun_normal()
     spec = importlib.util.spec_from_file_location("published", path)

@@ -5,7 +5,11 @@ isjax's default settings of each and nothing tuned for a correction. The policy 
 ago; with replay, half of each batch are earlier unrolls. Learners that died count as the lowest return of the
 environment's table.
 
-The record on file was taken in three goes, beside other work; its minutes are read off the clock.
+Beside them four methods that learn action values, with their own defaults: Retrace, tree backup, Q(λ) with off-policy
+corrections (Harutyunyan et al. 2016), and DQN with returns of five rewards that nothing corrects.
+
+The record on file was taken before these were added, in three goes, beside other work; its minutes are read off the
+clock.
 
     python -m experiments.policy_lag.run [--quick | --redraw]
 """
@@ -13,12 +17,12 @@ The record on file was taken in three goes, beside other work; its minutes are r
 import dataclasses
 import itertools
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.drawing import BLUE, GRAY, GREEN, ORANGE, legend, panels, title
+from experiments.drawing import BLACK, BLUE, BROWN, GRAY, GREEN, ORANGE, PURPLE, RED, legend, panels, title
 from experiments.experiment import Experiment, run, summary
 from experiments.learners import final_returns
 from isjax.learner.defaults import defaults
@@ -29,21 +33,28 @@ STEPS = {"Catch-bsuite": 200_000, "Breakout-MinAtar": 1_000_000}
 LAGS, REPLAY = (0, 1, 10, 100), (0.0, 0.5)
 """Ages in updates, and shares of replay."""
 CORRECTIONS: tuple[Correction, ...] = get_args(Correction)
-COLORS = dict(zip(CORRECTIONS, (BLUE, ORANGE, GREEN, GRAY), strict=True))
+VALUES: dict[str, dict[str, Any]] = {
+    "retrace": dict(algorithm="retrace"),
+    "tree backup": dict(algorithm="tree-backup"),
+    "Q(λ)": dict(algorithm="experiments.policy_lag.q_lambda:off-policy-q-lambda"),
+    "n-step DQN": dict(algorithm="dqn", n_step=5, n_step_correction="none"),
+}
+METHODS: dict[str, dict[str, Any]] = {name: dict(correction=name) for name in CORRECTIONS} | VALUES
+COLORS = dict(zip(METHODS, (BLUE, ORANGE, GREEN, GRAY, PURPLE, BROWN, RED, BLACK), strict=True))
 LEARNERS, SEED = 10, 0
 
 
 def measure(quick: bool) -> dict:
-    lags, corrections = ((2,), CORRECTIONS[:2]) if quick else (LAGS, CORRECTIONS)
+    lags, methods = ((2,), (CORRECTIONS[0], "Q(λ)")) if quick else (LAGS, tuple(METHODS))
     tables = {}
     for env in list(STEPS)[: 1 if quick else None]:
         steps = 256 if quick else STEPS[env]
-        config, hyper = defaults(env)
         cells = []
-        for replay, lag, correction in itertools.product(REPLAY, lags, corrections):
-            changes = dict(steps=steps, actor_lag=lag, replay_fraction=replay, correction=correction)
-            returns = final_returns(dataclasses.replace(config, **changes), hyper, 2 if quick else LEARNERS, SEED)
-            cells.append({"replay": replay, "lag": lag, "correction": correction, "returns": returns.tolist()})
+        for replay, lag, name in itertools.product(REPLAY, lags, methods):
+            config, hyper = defaults(env, METHODS[name].get("algorithm", "impala"))
+            config = dataclasses.replace(config, steps=steps, actor_lag=lag, replay_fraction=replay, **METHODS[name])
+            returns = final_returns(config, hyper, 2 if quick else LEARNERS, SEED)
+            cells.append({"replay": replay, "lag": lag, "correction": name, "returns": returns.tolist()})
             print(env, cells[-1], flush=True)
         lowest = np.nanmin([cell["returns"] for cell in cells])
         for cell in cells:
@@ -51,7 +62,7 @@ def measure(quick: bool) -> dict:
             cell["returns"] = np.nan_to_num(cell["returns"], nan=lowest).tolist()
             cell["iqm"] = summary(np.asarray(cell["returns"]))
         tables[env] = {"steps": steps, "cells": cells}
-    return {"seed": SEED, "learners": LEARNERS, "corrections": list(corrections), "environments": tables}
+    return {"seed": SEED, "learners": LEARNERS, "corrections": list(methods), "environments": tables}
 
 
 def cells_of(result: dict, env: str, **what: object) -> list[dict]:
@@ -63,7 +74,8 @@ def cells_of(result: dict, env: str, **what: object) -> list[dict]:
 def answer(result: dict) -> str:
     env = list(result["environments"])[-1]
     cells = hard_cells(result)
-    unbeaten = sum(cell["v-trace"]["value"] >= max(x["value"] for x in cell.values()) for _, cell in cells)
+    rivals = [name for name in result["corrections"] if name in CORRECTIONS]
+    unbeaten = sum(cell["v-trace"]["value"] >= max(cell[name]["value"] for name in rivals) for _, cell in cells)
     (_, _, age), hardest = [(place, cell) for place, cell in cells if place[:2] == (env, REPLAY[-1])][-1]
     returns = ", ".join(f"{name} {interval(iqm)}" for name, iqm in hardest.items())
     return (
@@ -105,13 +117,14 @@ def draw(result: dict) -> Figure:
     for row, (env, table) in zip(axes, environments.items(), strict=True):
         ages = sorted({cell["lag"] for cell in table["cells"]})
         for panel, replay in zip(row, REPLAY, strict=True):
-            for i, correction in enumerate(result["corrections"]):
+            names = result["corrections"]
+            for i, correction in enumerate(names):
                 cells = cells_of(result, env, replay=replay, correction=correction)
                 value, low, high = (
                     np.array([cell["iqm"][name] for cell in cells]) for name in ("value", "low", "high")
                 )
                 panel.errorbar(
-                    [ages.index(cell["lag"]) + 0.07 * (i - 1.5) for cell in cells],
+                    [ages.index(cell["lag"]) + 0.07 * (i - (len(names) - 1) / 2) for cell in cells],
                     value,
                     [np.maximum(value - low, 0), np.maximum(high - value, 0)],
                     marker="o",

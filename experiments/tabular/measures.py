@@ -22,7 +22,7 @@ from experiments.tabular.learners import (
 )
 
 ONE_STEP = ("SARSA", "expected SARSA", "Q-learning")
-SEEDS = {"online": 0, "interim": 1, "asymptotic": 2, "choosing": 3, "reported": 4, "triad": 5}
+SEEDS = {"online": 0, "interim": 1, "asymptotic": 2, "off_policy": 3, "longer": 4, "triad": 5}
 EPSILON, STEP_SIZE = 0.1, 0.5
 STEP_SIZES = tuple(k / 10 for k in range(1, 11))
 HORIZONS, LAMBDAS = (1, 2, 4, 8), (0.0, 0.5, 0.8, 0.9, 0.95)
@@ -126,7 +126,7 @@ def longer(quick: bool) -> dict:
 
     def best(how, each, parts):
         """`[parts]` summaries and step sizes; half of the learners choose, the other half reports."""
-        end = learn(how, jax.random.key(SEEDS["reported"]), each, episodes=episodes)
+        end = learn(how, jax.random.key(SEEDS["longer"]), each, episodes=episodes)
         returns = np.where(end.episode < episodes, -np.inf, end.returns.sum(1)) / episodes
         returns = returns.reshape(parts, len(sizes), count)
         chosen = returns[..., : count // 2].mean(-1).argmax(-1)
@@ -178,7 +178,7 @@ def prediction(quick: bool) -> dict:
             ("uncorrected", ("uncorrected",)),
         ):
             each = joined([options(sizes, count, sigma=SIGMAS.get(name, 1.0)) for name in names])
-            key = jax.random.key(SEEDS["choosing"])
+            key = jax.random.key(SEEDS["off_policy"])
             how = window_of(kind, n, uniform)
             errors = prediction_errors(gridworlds.corners, how, key, each, policies, steps=steps, last=last)
             errors = np.nan_to_num(np.asarray(errors), nan=1e6, posinf=1e6).reshape(len(names), len(sizes), count)

@@ -23,9 +23,9 @@ class ForwardPass(NamedTuple):
     policy_t: jax.Array
     """`[T, B, P]`, in the state actually reached: the final one at a time limit."""
     v_tm1: Series
-    """`[T, B]`, the value of the state that a time step starts from."""
+    """`[T, B]`, the value of the state that a time step starts from; of distributional heads logits `[T, B, A, K]`."""
     v_t: Series
-    """`[T, B]`, that of the state actually reached."""
+    """The same of the state actually reached."""
 
 
 class Agent(NamedTuple):
@@ -81,7 +81,7 @@ class Agent(NamedTuple):
             unroll.cut_observation,
         )
         policy, value, _ = self.step(params, moments, flat, ())
-        value = value.reshape(-1, envs)
+        value = value.reshape(-1, envs, *value.shape[1:])
         policy = policy.reshape(-1, envs, policy.shape[-1])
         policy_t = _reached(unroll, policy[1 : rows + 1], policy[rows + 1 :])
         v_t = _reached(unroll, value[1 : rows + 1], value[rows + 1 :])
@@ -105,7 +105,7 @@ class Agent(NamedTuple):
         cut = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), unroll.cut_observation)
         policy_cut, v_cut, _ = self.step(params, moments, cut, before)
         policy_t = _reached(unroll, policy[1:], policy_cut.reshape(slots, envs, -1))
-        v_t = _reached(unroll, value[1:], v_cut.reshape(slots, envs))
+        v_t = _reached(unroll, value[1:], v_cut.reshape(slots, envs, *v_cut.shape[1:]))
         return ForwardPass(policy[:rows], policy_t, value[:rows], v_t)
 
     def _one_step(self, features: Tree, memory: Tree) -> tuple[Tree, Tree, jax.Array, jax.Array]:

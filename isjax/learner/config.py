@@ -30,10 +30,12 @@ _COUNTS = (
     "n_step",
     "frame_stack",
     "reset_interval",
+    "value_bins",
 )
 _FRACTIONS = (
     *("discount", "lambda_", "learning_rate_end"),
     *("epsilon_start", "epsilon_end", "exploration_share", "target_epsilon", "polyak_rate", "sigma"),
+    *("priority_exponent", "priority_correction"),
 )
 _FINITE = ("learning_rate", "value_cost", "entropy_cost")
 _FINITE_ABOVE_ZERO = ("max_kl", "kl_cost")
@@ -96,6 +98,9 @@ class Config:
     as many replayed ones as there are environments, and nothing else. Not where advantages are fixed beforehand."""
     replay_size: int = 100
     """Unrolls that the replay keeps, the newest ones."""
+    replay_priority: bool = False
+    """Draw earlier unrolls by how far off their action values were when last learned from, and weigh them for that
+    (Schaul et al. 2016); or all of them alike."""
     replay_mask: bool = False
     """Leave out time steps where KL(π‖μ) exceeds replay_max_kl."""
     burn_in: int = 0
@@ -126,8 +131,14 @@ class Config:
     memory_window: int = 32
     """Time steps that memory attention looks back."""
     heads: str = "linear"
-    """What gives policy and value: linear, state-std (the deviation of Box actions depends on the state), dueling, or
-    MODULE:NAME."""
+    """What gives policy and value: linear, state-std (the deviation of Box actions depends on the state), dueling,
+    hl-gauss (of action values: a histogram each), or MODULE:NAME."""
+    value_min: float = -100.0
+    """The least value of hl-gauss's histograms; a target below it counts as this one."""
+    value_max: float = 100.0
+    """The largest one. Action values start in the middle."""
+    value_bins: int = 101
+    """Bins of a histogram."""
     share_torso: bool = True
     """Let policy and value share one torso."""
     torso: tuple[int, ...] = (64, 64)
@@ -167,6 +178,8 @@ class Config:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         for name in ("actor_lag", "resets_per_unroll", "reset_pool", "burn_in"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        more = f"more than {{value_min}}, which is {self.value_min:g}"
+        _require(self.value_max > self.value_min, "value_max", self.value_max, more)
         _require(all(width >= 1 for width in self.torso), "torso", self.torso, "widths of at least 1")
         _require(0 <= self.replay_fraction <= 1, "replay_fraction", self.replay_fraction, "in [0, 1]")
         shorter = f"less than {{unroll_length}}, which is {self.unroll_length}"
@@ -244,6 +257,10 @@ class Hyper:
     """Bound on awr's weights, above 0."""
     replay_max_kl: float | jax.Array = 0.3
     """KL in nats, above 0, beyond which replay_mask leaves a time step out."""
+    priority_exponent: float | jax.Array = 0.6
+    """replay_priority's α in [0, 1]: 1 draws in proportion to errors, 0 draws uniformly."""
+    priority_correction: float | jax.Array = 0.4
+    """replay_priority's β in [0, 1] at the start, annealed to 1, linearly: weights are (N P)^−β over their maximum."""
     epsilon_start: float | jax.Array = 1.0
     """Share of actions drawn from all legal ones at the start, by algorithms of action values that explore so."""
     epsilon_end: float | jax.Array = 0.05

@@ -19,7 +19,7 @@ from isjax.learner.evaluation import Evaluation, evaluate, has_legal_action
 from isjax.learner.keys import check_key, unrolled_threefry
 from isjax.learner.learning import Learning, start_optimizer
 from isjax.learner.metrics import check_own
-from isjax.learner.replay import Replay, joined
+from isjax.learner.replay import Columns, Replay, joined
 from isjax.learner.resets import ResetPool
 from isjax.learner.state import LearnerState
 from isjax.learner.statistics import Moments, RewardScale
@@ -29,7 +29,10 @@ from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protoco
 from isjax.randomness import Domain, stream
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
-_NETWORK = ("network", "torso", "channels", "activation", "layer_norm", "heads")
+_NETWORK = (
+    *("network", "torso", "channels", "activation", "layer_norm"),
+    *("heads", "value_min", "value_max", "value_bins"),
+)
 _MEMORY = ("memory", "memory_window")
 
 
@@ -179,13 +182,14 @@ class _Program(NamedTuple):
         if not config.replayed_envs:
             return state
         unroll = jax.eval_shape(lambda: self.act(state, resets_key)[0])
-        return dataclasses.replace(state, replay=Replay.start(unroll, config.replay_size))
+        return dataclasses.replace(state, replay=self.start_replay(unroll))
 
     def update(self, state: LearnerState) -> tuple[LearnerState, Metrics]:
         key = jax.random.fold_in(unrolled_threefry(state.key), state.update)
         unroll, actors, finished = self.act(state, key)
         reward_scale = self.observe_rewards(state, unroll)
-        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, key))
+        columns = self.draw(state, key)
+        batch = self.scaled(reward_scale, self.with_replayed(state, unroll, columns))
         learned = Learning(self.config, self.agent, self.algorithm).learn(state, batch, key)
         stepped = dataclasses.replace(
             state,
@@ -197,7 +201,9 @@ class _Program(NamedTuple):
             reward_scale=reward_scale,
             algorithm=learned.algorithm,
         )
-        return self.freeze_if_diverged(state, stepped, unroll, finished, learned.metrics)
+        after, metrics = self.freeze_if_diverged(state, stepped, unroll, finished, learned.metrics)
+        replay = self.store(state, unroll, columns, learned.error, after.alive)
+        return dataclasses.replace(after, replay=replay), metrics
 
     def act(self, state: LearnerState, key: Key) -> tuple[Unroll, Actors, Finished]:
         behavior = state.params if state.lagging is None else self.lagging_params(state)
@@ -226,14 +232,45 @@ class _Program(NamedTuple):
         """The unroll with all rewards, replayed ones too, divided by the present deviation of the discounted return."""
         return unroll if scale is None else unroll._replace(r_t=scale.scaled(unroll.r_t))
 
-    def with_replayed(self, state: LearnerState, unroll: Unroll, key: Key) -> Unroll:
-        """The unroll and, if there is a replay, environments of earlier unrolls beside its own."""
+    def start_replay(self, unroll: Unroll) -> Replay:
+        """An empty replay of unrolls like this one."""
+        return Replay.start(unroll, self.config.replay_size, is_prioritized=self.config.replay_priority)
+
+    def draw(self, state: LearnerState, key: Key) -> Columns | None:
+        """Which columns are learned from again; `None` without replay."""
+        config, hyper = self.config, state.hyper
         if state.replay is None:
+            return None
+        if not config.replay_priority:
+            return state.replay.uniform(config.replayed_envs, state.update, key)
+        share = jnp.minimum(state.update / config.updates, 1.0)
+        return state.replay.by_priority(
+            config.replayed_envs,
+            state.update,
+            key,
+            exponent=hyper.priority_exponent,
+            correction=hyper.priority_correction + share * (1.0 - hyper.priority_correction),
+        )
+
+    def with_replayed(self, state: LearnerState, unroll: Unroll, columns: Columns | None) -> Unroll:
+        """The unroll and, if there is a replay, these columns beside its own environments."""
+        if state.replay is None or columns is None:
             return unroll
-        drawn = state.replay.drawn(self.config.replayed_envs, unroll, state.update, key)
+        drawn = state.replay.take(columns, unroll, state.update)
         if self.config.replay_fraction == 1.0:
             unroll = jax.tree.map(lambda x: x[:, :0], unroll)
         return joined(unroll, drawn, self.config.burn_in)
+
+    def store(
+        self, state: LearnerState, unroll: Unroll, columns: Columns | None, error: jax.Array | None, alive: jax.Array
+    ) -> Replay | None:
+        """The replay after an update, as it was for a learner that is dead or dies now."""
+        if state.replay is None or columns is None:
+            return None
+        replay = state.replay.stored(unroll, state.update, alive)
+        if error is None:
+            return replay
+        return replay.reprioritized(columns, error, state.update, alive)
 
     def moments(self, observation: Tree) -> Moments | None:
         """Moments of observations before any was seen, or `None` if observations are not standardized."""
@@ -254,7 +291,7 @@ class _Program(NamedTuple):
         """The state of `before` for a learner that is dead or dies now, that of `after` for others; and all metrics."""
         health = metrics["loss/total"], metrics["loss/grad_norm"], _learned(after), unroll.r_t
         if before.replay is not None:
-            health += unroll.observation_tm1, unroll.cut_observation
+            health += unroll.observation_tm1, unroll.cut_observation, metrics.get("replay/error", ())
         healthy = _all_finite(health)
         alive = before.alive & healthy
         state = jax.tree.map(lambda new, old: jnp.where(alive, new, old), _frozen_here(after), _frozen_here(before))
@@ -264,7 +301,6 @@ class _Program(NamedTuple):
             alive=alive,
             died_at=jnp.where(before.alive & ~healthy, before.update + 1, before.died_at),
             died_of=jnp.where(before.alive & ~healthy, self.cause(unroll), before.died_of),
-            replay=None if before.replay is None else before.replay.stored(unroll, before.update, alive),
         )
         if before.lagging is not None:
             state = dataclasses.replace(state, lagging=self.remember(before, alive))

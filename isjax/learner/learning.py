@@ -12,6 +12,7 @@ from isjax.learner import metrics as metrics_lib
 from isjax.learner.agent import Agent, ForwardPass
 from isjax.learner.algorithms.base import Algorithm, Batch, Prepared
 from isjax.learner.config import Config, Hyper
+from isjax.learner.replay import column_error
 from isjax.learner.state import LearnerState
 from isjax.ops.reduction import standardized
 from isjax.randomness import Domain, stream
@@ -25,6 +26,8 @@ class Learned(NamedTuple):
     optimizer: Tree
     algorithm: Tree
     metrics: Metrics
+    error: jax.Array | None = None
+    """`[B]`, how far off each column is under the new parameters, where a replay draws by it."""
 
 
 class PreparedSteps(NamedTuple):
@@ -66,7 +69,12 @@ class Learning(NamedTuple):
             params, metrics = self.algorithm.before(params, view, state.hyper)
         learned = self.gradient_steps(state, params, source, key)
         algorithm, told = self.algorithm.after(state.algorithm, learned.params, view, state.hyper)
-        return learned._replace(algorithm=algorithm, metrics=metrics | learned.metrics | told)
+        learned = learned._replace(algorithm=algorithm, metrics=metrics | learned.metrics | told)
+        if not self.config.replay_priority:
+            return learned
+        batch = view(learned.params)
+        error = column_error(self.algorithm.error(batch, state.hyper), batch.terms.is_valid_t)
+        return learned._replace(error=error, metrics=learned.metrics | {"replay/error": jnp.mean(error)})
 
     def prepare(self, state: LearnerState, unroll: Unroll) -> PreparedSteps:
         """Advantages and targets under the parameters before the first gradient step."""
@@ -94,7 +102,7 @@ class Learning(NamedTuple):
         if isinstance(source, Unroll):
             forward, terms = self.terms(params, state, source)
             policies = forward.policy_tm1, forward.policy_t
-            return Batch(terms, *policies, source.action_tm1, state.algorithm, under)
+            return Batch(terms, *policies, source.action_tm1, state.algorithm, under, forward.v_tm1)
         forward = self.forward_prepared(params, state, source)
         actions, old = self.agent.adapter.actions, source.old_terms
         policy, old_policy = (self.target_policy(x, state) for x in (forward.policy_tm1, source.old_policy_tm1))
@@ -111,7 +119,7 @@ class Learning(NamedTuple):
             kl_tm1=actions.kl(old_policy, policy),
         )
         policies = forward.policy_tm1, forward.policy_t
-        return Batch(terms, *policies, source.action_tm1, state.algorithm, under, prepared)
+        return Batch(terms, *policies, source.action_tm1, state.algorithm, under, forward.v_tm1, prepared)
 
     def target_policy(self, policy: jax.Array, state: LearnerState) -> jax.Array:
         """The distribution that is learned about, from what the network says."""
@@ -141,6 +149,7 @@ class Learning(NamedTuple):
             discount_t=discount_t,
             same_episode_t=same_episode_t,
             is_valid_t=self.valid_steps(state.hyper, unroll, policy_tm1),
+            weight_tm1=unroll.weight_tm1,
         )
         return forward, terms
 

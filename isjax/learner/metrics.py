@@ -51,6 +51,8 @@ _TABLE: tuple[Metric, ...] = (
     Metric("loss/grad_norm", "mean", "Norm of the gradient, before it is clipped", "norm"),
     Metric("q/taken", "mean", "Value of the actions taken", "return"),
     Metric("q/target", "mean", "What these values should become", "return"),
+    Metric("replay/error", "mean", "Error of unrolls, which a replay draws by", "return"),
+    Metric("replay/weight", "mean", "Weight of unrolls drawn so", "weight"),
     Metric("exploration/epsilon", "mean", "Share of actions that explore", "share"),
     Metric("exploration/temperature", "mean", "Temperature of exploration", "return"),
     Metric("trust/kl", "mean", "KL of the step in the trust region", "nats"),

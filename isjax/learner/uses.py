@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from isjax.errors import FieldError
-from isjax.learner.algorithms.base import PARTICULAR, REPLAY, Algorithm, OwnObjective, algorithms
+from isjax.learner.algorithms.base import PARTICULAR, PRIORITY, REPLAY, Algorithm, OwnObjective, algorithms
 from isjax.learner.config import Config, Hyper
 from isjax.learner.defaults import defaults
-from isjax.networks import memories, torsos
+from isjax.networks import heads, memories, torsos
 from isjax.types import Objective
 
 
@@ -59,10 +59,13 @@ def silent(config: Config, uses: Sequence[str] | None) -> dict[str, str]:
     found |= dict.fromkeys(torsos.get(config.network).unused, f"where network is {config.network}")
     without = ("memory_window",) if config.memory == "none" else memories.get(config.memory).unused
     found |= dict.fromkeys(without, f"where memory is {config.memory}")
+    found |= dict.fromkeys(heads.get(config.heads).unused, f"where heads is {config.heads}")
     if not config.replay_mask:
         found.setdefault("replay_max_kl", "where replay_mask is off")
+    if not config.replay_priority:
+        found = dict.fromkeys(PRIORITY[1:], "where replay_priority is off") | found
     if not config.replay_fraction:
-        found |= {name: "where replay_fraction is 0" for name in REPLAY[1:] if name not in found}
+        found |= {name: "where replay_fraction is 0" for name in (*REPLAY[1:], *PRIORITY) if name not in found}
     return found
 
 
@@ -123,6 +126,11 @@ def _check(config: Config, algorithm: Algorithm) -> None:
     if (config.burn_in or config.replay_mask) and not config.replay_fraction:
         name = "burn_in" if config.burn_in else "replay_mask"
         raise FieldError(name, "left alone where {replay_fraction} is 0", getattr(config, name))
+    if heads.get(config.heads).is_distributional and not algorithm.has_action_values:
+        rule = f"one of policies for {config.algorithm}, which has no action values"
+        raise FieldError("heads", rule, config.heads)
+    if config.replay_priority and algorithm.error is None:
+        raise FieldError("replay_priority", f"off for {config.algorithm}, which tells no errors to draw by", "on")
     in_any_order = has_prepared and config.memory == "none"
     columns = config.num_envs * config.unroll_length if in_any_order else config.batch_envs
     if columns % config.minibatches:

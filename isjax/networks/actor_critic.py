@@ -28,6 +28,9 @@ class _Composed(nn.Module):
     activation: Activation = "tanh"
     layer_norm: bool = False
     heads: str = "linear"
+    value_min: float = -100.0
+    value_max: float = 100.0
+    value_bins: int = 101
 
     @property
     def takes_structure(self) -> bool:
@@ -47,7 +50,8 @@ class _Composed(nn.Module):
 
     def apply_heads(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """Policy and value of features."""
-        return make_heads(self.heads, self.num_params, self.is_gaussian, self.has_value)(x, x_value)
+        bins = {"value_min": self.value_min, "value_max": self.value_max, "value_bins": self.value_bins}
+        return make_heads(self.heads, self.num_params, self.is_gaussian, self.has_value, **bins)(x, x_value)
 
 
 @takes_former_names

@@ -25,10 +25,19 @@ class Heads(nn.Module):
     ((5, 3), (5,))
     """
 
+    unused: ClassVar[tuple[str, ...]] = ("value_min", "value_max", "value_bins")
+    """Settings that have no say here, and are refused where they are given."""
+    is_distributional: ClassVar[bool] = False
+    """Whether what is returned as value are logits `[..., A, K]`: of histograms between `bin_edges`, whose means are
+    the values of actions."""
+
     num_params: int
     is_gaussian: bool
     has_value: bool = True
     """False where the network's output is the value of each action: what is returned as value is then not used."""
+    value_min: float = -100.0
+    value_max: float = 100.0
+    value_bins: int = 101
 
     def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """`(policy [..., P], value [...])` of features `[..., W]`; `x_value` has the value's own, if it has its own."""
@@ -89,9 +98,30 @@ class Dueling(Heads):
         return value + advantage - jnp.mean(advantage, axis=-1, keepdims=True), value[..., 0]
 
 
-def make_heads(name: str, num_params: int, is_gaussian: bool, has_value: bool = True) -> Heads:
-    """The module of that name."""
-    return heads.get(name)(num_params, is_gaussian, has_value, name="heads")
+@heads.register("hl-gauss")
+class HLGauss(Heads):
+    """A histogram of each action's value, to be learned as one classifies (Farebrother et al. 2024)."""
+
+    unused: ClassVar[tuple[str, ...]] = ()
+    is_distributional: ClassVar[bool] = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `Heads`: the means of the histograms, and their logits."""
+        logits = nn.Dense(self.num_params * self.value_bins, kernel_init=_scaled_normal(_POLICY_SCALE), name="bins")(x)
+        logits = logits.reshape(*x.shape[:-1], self.num_params, self.value_bins)
+        edges = bin_edges(self.value_min, self.value_max, self.value_bins)
+        return jax.nn.softmax(logits) @ ((edges[1:] + edges[:-1]) / 2), logits
+
+
+def bin_edges(value_min: float, value_max: float, value_bins: int) -> jax.Array:
+    """`[K + 1]`, the ends of `value_bins` bins of equal width."""
+    return jnp.linspace(value_min, value_max, value_bins + 1, dtype=jnp.float32)
+
+
+def make_heads(name: str, num_params: int, is_gaussian: bool, has_value: bool = True, **bins: Any) -> Heads:
+    """The module of that name; `bins` are the settings of its histograms, if it has any."""
+    return heads.get(name)(num_params, is_gaussian, has_value, **bins, name="heads")
 
 
 def _joint_init(key: jax.Array, shape: Any, dtype: Any = jnp.float32, out_sharding: Any = None) -> jax.Array:

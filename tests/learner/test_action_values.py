@@ -15,6 +15,7 @@ from isjax.environments.distributions import Categorical
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.algorithms import Batch, algorithms, value_policies
 from isjax.learner.algorithms.action_values import ActionValues
+from isjax.learner.algorithms.value_traces import Return
 from isjax.learner.defaults import defaults
 from isjax.learner.learner import make_agent
 from isjax.learner.recording import record
@@ -218,6 +219,15 @@ def test_only_the_value_of_the_action_taken_gets_a_gradient():
 # Who acts.
 
 
+def trained(learner, updates, hyper):
+    """The state after so many updates, by one program."""
+
+    def run(key):
+        return jax.lax.fori_loop(0, updates, lambda _, s: learner.update(s)[0], learner.init(key, hyper))
+
+    return jax.jit(run)(jax.random.key(0))
+
+
 @pytest.mark.parametrize("ties", ["first", "average"])
 def test_an_epsilon_greedy_policy_is_what_is_sampled_and_what_its_log_probabilities_say(ties):
     q = jnp.array([1.0, 2.0, -jnp.inf, 2.0])
@@ -250,14 +260,12 @@ def test_exploration_anneals_in_its_share_of_the_run_and_then_stays():
     np.testing.assert_allclose(at_once.epsilon, 0.2)
 
 
-@pytest.mark.parametrize("exploration", ["epsilon-greedy", "softmax"])
-@pytest.mark.parametrize("name", ["pqn", "retrace"])
+@pytest.mark.parametrize(("name", "exploration"), [("pqn", "epsilon-greedy"), ("retrace", "softmax")])
 def test_no_illegal_action_is_taken_learned_from_or_evaluated(name, exploration):
     """An illegal action would pay NaN. The best legal one is 2, or 1 where 2 were illegal."""
     config = dataclasses.replace(SMALL, algorithm=name, exploration=exploration, steps=32 * 200)
     learner = make_learner(config, environment=Masked(3))
-    state = jax.jit(learner.init)(jax.random.key(0), Hyper(learning_rate=1e-2, discount=0.5, epsilon_start=0.5))
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, 200, lambda _, s: learner.update(s)[0], s))(state)
+    state = trained(learner, 200, Hyper(learning_rate=1e-2, discount=0.5, epsilon_start=0.5))
     assert state.alive
     returns = jax.jit(learner.evaluate)(state, jax.random.key(1)).episode_return
     np.testing.assert_allclose(returns, 6.0)
@@ -266,17 +274,21 @@ def test_no_illegal_action_is_taken_learned_from_or_evaluated(name, exploration)
 # What is kept.
 
 
+@functools.cache
 def history(updates, **settings):
-    """States from the start on, of a learner that learns from an environment with a time limit."""
+    """States from the start on, of a learner that learns from an environment with a time limit; and its update."""
     learner = make_learner(dataclasses.replace(SMALL, **settings), environment=Probe(3, ends="truncated"))
-    states, update = [learner.init(jax.random.key(0))], jax.jit(learner.update)
+    states, update = [jax.jit(learner.init)(jax.random.key(0))], jax.jit(learner.update)
     for _ in range(updates):
         states.append(update(states[-1])[0])
-    return states
+    return states, update
+
+
+PERIODIC = dict(algorithm="dqn", target_period=3, actor_lag=1, replay_fraction=0.5, replay_size=5, replay_priority=True)
 
 
 def test_a_target_network_is_copied_after_every_period_and_not_in_between():
-    states = history(7, algorithm="dqn", target_period=3)
+    states, _ = history(7, **PERIODIC)
     copied = [0, 0, 0, 3, 3, 3, 6, 6]
     for state, source in zip(states, copied, strict=True):
         jax.tree.map(np.testing.assert_array_equal, state.algorithm.target, states[source].params)
@@ -284,7 +296,7 @@ def test_a_target_network_is_copied_after_every_period_and_not_in_between():
 
 
 def test_a_target_network_follows_by_its_rate():
-    states = history(3, algorithm="dqn", target_network="polyak")
+    states, _ = history(3, algorithm="dqn", target_network="polyak")
     expected = states[0].params
     for state in states[1:]:
         expected = jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, expected, state.params)
@@ -294,22 +306,20 @@ def test_a_target_network_follows_by_its_rate():
 
 
 def test_a_network_of_action_values_has_no_other_head():
-    (state,) = history(0, algorithm="pqn")
-    heads = state.params["params"]["heads"]
+    def parameters(**settings):
+        learner = make_learner(dataclasses.replace(SMALL, algorithm="pqn", **settings), environment=Probe(3))
+        return jax.eval_shape(learner.init, jax.random.key(0)).params["params"]["heads"]
+
+    heads = parameters()
     assert heads["action_values"]["kernel"].shape == (8, 2)
     assert list(heads) == ["action_values"]
-    (dueling,) = history(0, algorithm="pqn", heads="dueling")
-    assert sorted(dueling.params["params"]["heads"]) == ["advantage", "value"]
+    assert sorted(parameters(heads="dueling")) == ["advantage", "value"]
 
 
-@pytest.mark.parametrize("name", ["pqn", "dqn"])
-def test_a_state_that_was_taken_off_the_device_goes_on_bit_for_bit(name):
-    config = dataclasses.replace(defaults("CartPole-v1", name)[0], num_envs=4, unroll_length=8, torso=(8,))
-    learner = make_learner(dataclasses.replace(config, actor_lag=1))
-    update = jax.jit(learner.update)
-    state = jax.jit(learner.init)(jax.random.key(0))
-    for _ in range(3):
-        state, _ = update(state)
+@pytest.mark.parametrize("settings", [dict(algorithm="pqn", heads="hl-gauss", epochs=2, minibatches=2), PERIODIC])
+def test_a_state_that_was_taken_off_the_device_goes_on_bit_for_bit(settings):
+    states, update = history(7, **settings)
+    state = states[-1]
     there = dataclasses.replace(state, key=jax.random.key_data(state.key))
     back = jax.tree.map(jnp.asarray, jax.device_get(there))
     back = dataclasses.replace(back, key=jax.random.wrap_key_data(back.key))
@@ -330,7 +340,7 @@ def test_a_fraction_of_one_learns_from_replay_alone():
 
     config = dataclasses.replace(SMALL, algorithm="dqn", replay_fraction=1.0, replay_size=50)
     learner = make_learner(config, environment=Probe(3, reward="cue"), objective=Watching(config))
-    state, update = learner.init(jax.random.key(0)), jax.jit(learner.update)
+    state, update = jax.jit(learner.init)(jax.random.key(0)), jax.jit(learner.update)
     for _ in range(4):
         state, metrics = update(state)
     jax.effects_barrier()
@@ -344,15 +354,21 @@ def test_a_fraction_of_one_learns_from_replay_alone():
 # Learning, evaluation, records.
 
 
-@pytest.mark.parametrize("name", ["pqn", "sarsa", "retrace", "dqn"])
-def test_a_time_limit_is_no_end_of_the_rewards_to_come(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("pqn", dict(heads="hl-gauss", value_min=-10.0, value_max=10.0, value_bins=21)),
+        ("sarsa", dict()),
+        ("retrace", dict(replay_fraction=0.5, replay_priority=True)),
+        ("dqn", dict()),
+    ],
+)
+def test_a_time_limit_is_no_end_of_the_rewards_to_come(name, settings):
     """1 / (1 − γ) = 5 for both actions; an end would give 1.75, and the next episode's value no less than it is."""
-    config = Config(algorithm=name, num_envs=16, unroll_length=8, torso=(16,), steps=1500 * 128)
+    config = Config(algorithm=name, num_envs=16, unroll_length=8, torso=(16,), steps=1500 * 128, **settings)
     probe = Probe(3, ends="truncated", shows_time=False)
     learner, agent = make_learner(config, environment=probe), make_agent(config, environment=probe)
-    hyper = Hyper(learning_rate=1e-2, discount=0.8)
-    state = jax.jit(lambda key: jax.lax.fori_loop(0, 1500, lambda _, s: learner.update(s)[0], learner.init(key, hyper)))
-    state = state(jax.random.key(0))
+    state = trained(learner, 1500, Hyper(learning_rate=1e-2, discount=0.8))
     q, _, _ = agent.step(state.params, None, jnp.array([[0.0, 0.0], [1.0, 0.0]]), ())
     np.testing.assert_allclose(q, 5.0, atol=0.25)
 
@@ -362,8 +378,7 @@ def test_the_greedy_policy_is_what_is_evaluated_and_recorded():
     config = dataclasses.replace(SMALL, algorithm="q-learning", steps=32 * 500, evaluation_episodes=16)
     probe = Probe(3, reward="action_is_cue")
     learner, agent = make_learner(config, environment=probe), make_agent(config, environment=probe)
-    state = jax.jit(learner.init)(jax.random.key(0), Hyper(learning_rate=1e-2))
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, 500, lambda _, s: learner.update(s)[0], s))(state)
+    state = trained(learner, 500, Hyper(learning_rate=1e-2))
     worth = float(jax.jit(learner.evaluate)(state, jax.random.key(1)).episode_return.mean())
     assert worth == 3.0
     recording = record(agent, state, jax.random.key(2), episodes=4000, uniform_share=0.4)
@@ -378,7 +393,8 @@ def test_the_greedy_policy_is_what_is_evaluated_and_recorded():
 def test_who_acted_in_training_can_act_in_a_record():
     config = dataclasses.replace(SMALL, algorithm="pqn", exploration="softmax")
     learner, agent = make_learner(config, environment=Probe(3)), make_agent(config, environment=Probe(3))
-    state = learner.init(jax.random.key(0), Hyper(exploration_share=0.0, behavior_temperature_end=np.inf))
+    hyper = Hyper(exploration_share=0.0, behavior_temperature_end=np.inf)
+    state = jax.jit(learner.init)(jax.random.key(0), hyper)
     recording = record(agent, state, jax.random.key(2), episodes=16, explores=True)
     np.testing.assert_allclose(np.exp(recording.log_mu_tm1[:3]), 0.5, rtol=1e-6)
     assert set(np.unique(np.exp(recording.log_pi_tm1[:3]))) == {0.0, 1.0}
@@ -396,6 +412,35 @@ def test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved(tmp_path
     observation = jnp.zeros((3, 4))
     actions = [policy.act(observation, key=key)[0] for key in (None, jax.random.key(0))]
     np.testing.assert_array_equal(*actions)
+
+
+# Histograms of values.
+
+
+def test_values_are_the_means_of_histograms_that_are_learned_by_their_cross_entropy():
+    settings = dict(heads="hl-gauss", value_min=-3.0, value_max=5.0, value_bins=4)
+    config = dataclasses.replace(SMALL, algorithm="retrace", replay_fraction=0.5, **settings)
+    agent, observation = make_agent(config, environment=Probe(3)), jax.random.normal(jax.random.key(1), (6, 2))
+    params = jax.jit(agent.init)(jax.random.key(0), observation)
+    kernel = params["params"]["heads"]["bins"]["kernel"]
+    assert kernel.shape == (8, 2 * 4)
+    q, logits, _ = agent.step(jax.tree.map(lambda x: 30 * x, params), None, observation, ())
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    np.testing.assert_allclose(q, probs @ [-2.0, 0.0, 2.0, 4.0], rtol=1e-4, atol=1e-5)
+    # Probabilities of the bins under a Gaussian of 0.75 of their width, those beyond the ends left out.
+    target, weight = np.array([[0.3, -9.0, 5.0], [4.4, 1.0, 1.0]]), np.array([[1.0, 0.5, 0.2], [0.0, 1.0, 2.0]])
+    action = np.array([[0, 1, 1], [0, 0, 1]])
+    cdf = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))
+    below = cdf((np.array([-3.0, -1.0, 1.0, 3.0, 5.0]) - np.clip(target, -3.0, 5.0)[..., None]) / 1.5)
+    bins = np.diff(below, axis=-1) / (below[..., -1:] - below[..., :1])
+    taken = np.take_along_axis(np.asarray(probs).reshape(2, 3, 2, 4), action[..., None, None], 2)[:, :, 0]
+    expected = np.mean(weight * -np.sum(bins * np.log(taken), -1))
+    case, algorithm = Case(), get_algorithm(config)
+    terms = case.batch(algorithm, HYPER).terms
+    terms = jax.tree.map(lambda x: x[:2, :1].repeat(3, 1), terms)._replace(weight_tm1=jnp.asarray(weight, jnp.float32))
+    batch = Batch(terms, q.reshape(2, 3, 2), None, jnp.asarray(action), None, None, logits.reshape(2, 3, 2, 4))
+    loss, _ = algorithm.regression(batch, Return(jnp.asarray(target, jnp.float32)), HYPER)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 # Settings.
@@ -424,6 +469,20 @@ def test_a_box_is_refused_in_one_line(name):
         ("retrace", dict(target_temperature=0.5), "target_temperature must be left alone for retrace"),
         ("pqn", dict(exploration="softmax", epsilon_end=0.5), "epsilon_end must be left alone for pqn"),
         ("pqn", dict(entropy_cost=0.5), "entropy_cost must be left alone for pqn"),
+        (
+            "impala",
+            dict(replay_fraction=0.5, replay_priority=True),
+            "replay_priority must be off for impala, which",
+        ),
+        ("impala", dict(heads="hl-gauss"), "heads must be one of policies for impala, which has no action values"),
+        (
+            "dqn",
+            dict(replay_fraction=0.0, replay_priority=True),
+            "replay_priority must be .*re replay_fraction is 0",
+        ),
+        ("dqn", dict(priority_exponent=0.5), "priority_exponent must be left alone where replay_priority is off"),
+        ("dqn", dict(value_bins=5), "value_bins must be left alone where heads is linear"),
+        ("dqn", dict(value_min=200.0), "value_max must be more than value_min, which is 200, but it is 100"),
     ],
 )
 def test_settings_that_have_no_say_or_are_out_of_range_are_refused(name, changes, message):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from isjax.learner import Config, Hyper, make_learner
-from isjax.learner.replay import Replay, joined
+from isjax.learner.learner import make_agent
+from isjax.learner.replay import Columns, Replay, column_error, joined
 from isjax.types import Unroll
 from tests.learner.probes import Paying, Probe
 
@@ -27,7 +28,9 @@ def filled(count, size=4):
 
 
 def test_whole_columns_are_drawn_uniformly_from_what_is_stored():
-    drawn = filled(2).drawn(4000, unroll_of(3.0), jnp.int32(2), jax.random.key(0))
+    replay = filled(2)
+    columns = replay.uniform(4000, jnp.int32(2), jax.random.key(0))
+    drawn = replay.take(columns, unroll_of(3.0), jnp.int32(2))
     columns = np.asarray(drawn.r_t)
     assert columns.shape == (T, 4000)
     assert (columns == columns[0]).all()
@@ -38,7 +41,8 @@ def test_whole_columns_are_drawn_uniformly_from_what_is_stored():
 
 
 def test_the_oldest_unroll_makes_room():
-    drawn = filled(5).drawn(400, unroll_of(6.0), jnp.int32(5), jax.random.key(0))
+    replay = filled(5)
+    drawn = replay.take(replay.uniform(400, jnp.int32(5), jax.random.key(0)), unroll_of(6.0), jnp.int32(5))
     assert set(np.floor(np.unique(drawn.r_t))) == {3, 4, 5, 6}
 
 
@@ -48,8 +52,9 @@ def test_a_dead_learner_stores_nothing():
     jax.tree.map(np.testing.assert_array_equal, replay, after)
 
 
-def test_the_unroll_that_a_learner_dies_of_is_not_stored():
-    config = Config(num_envs=2, unroll_length=4, torso=(6,), replay_size=3, replay_fraction=0.5)
+@pytest.mark.parametrize("settings", [dict(), dict(algorithm="dqn", replay_priority=True)])
+def test_the_unroll_that_a_learner_dies_of_is_not_stored(settings):
+    config = Config(num_envs=2, unroll_length=4, torso=(6,), replay_size=3, replay_fraction=0.5, **settings)
     learner = make_learner(config, environment=Paying(3))
     before = jax.jit(learner.update)(learner.init(jax.random.key(0)))[0]
     state = before.actors.state
@@ -168,3 +173,118 @@ def test_the_ring_survives_a_jitted_population_of_updates():
         np.testing.assert_allclose(x, y, atol=1e-4)
     assert metrics["alive"]
     assert config.replayed_envs == 2
+
+
+# Priorities.
+
+ALPHA, BETA = 0.6, 0.7
+
+
+def by_hand(priority, count, last, alpha):
+    """Schaul et al. 2016, eq. 1, of the first `count` unrolls; those of unroll `last` are as large as any."""
+    p = np.array(priority, np.float64)
+    p[last] = p.max()
+    p = np.maximum(p, p.max() * 2.0**-23) ** alpha
+    p[count:] = 0.0
+    return p / p.sum()
+
+
+def prioritized(count, priority, size=4):
+    replay = filled(count, size)
+    return replay._replace(priority=jnp.asarray(priority, jnp.float32))
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(2, ALPHA), (6, ALPHA), (6, 0.0), (6, 1.0)])
+def test_columns_are_drawn_in_proportion_to_their_priorities_and_weighed_against_it(count, alpha):
+    """In `N` equal parts of the sum each column is drawn its expected number of times, give or take two."""
+    draws = 5000
+    priority = np.array([[3.0, 0.0], [1e-3, 5.0], [0.5, 2.0], [1.0, 0.25]])
+    priority[count:] = 0.0
+    replay = prioritized(count, priority)
+    columns = replay.by_priority(draws, jnp.int32(count), jax.random.key(0), exponent=alpha, correction=BETA)
+    expected = by_hand(priority, min(count + 1, 4), count % 4, alpha)
+    counts = np.zeros((4, B))
+    np.add.at(counts, (np.asarray(columns.slot), np.asarray(columns.env)), 1)
+    assert np.abs(counts - draws * expected).max() <= 2.0
+    drawn_p = expected[columns.slot, columns.env]
+    weight = (expected.size * drawn_p) ** -BETA
+    np.testing.assert_allclose(columns.weight, weight / weight.max(), rtol=2e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-38, 1e38])
+def test_priorities_of_any_size_leave_probabilities_and_weights_finite(scale):
+    replay = prioritized(3, scale * np.array([[1.0, 1e-9], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]]))
+    columns = replay.by_priority(1000, jnp.int32(2), jax.random.key(0), exponent=1.0, correction=1.0)
+    assert np.isfinite(columns.weight).all()
+    assert columns.weight.max() == 1.0
+    assert np.asarray(columns.slot).max() == 2
+
+
+def test_no_column_that_is_not_stored_is_drawn_from_a_long_sum():
+    """Of a million numbers a float32 sum is not exact; of those not filled none may be drawn for it."""
+    size = 200_000
+    like = jax.tree.map(lambda x: x[:, :1] if x.ndim > 1 else x, unroll_of(0.0))
+    replay = Replay.start(like, size, is_prioritized=True)
+    filled_rows = size // 2
+    priority = np.where(np.arange(size)[:, None] < filled_rows, np.random.default_rng(0).random((size, 1)), 0.0)
+    replay = replay._replace(priority=jnp.asarray(priority, jnp.float32))
+    draw = jax.jit(lambda key: replay.by_priority(4096, jnp.int32(filled_rows - 1), key, exponent=1.0, correction=1.0))
+    columns = draw(jax.random.key(0))
+    assert np.asarray(columns.slot).max() < filled_rows
+    assert np.asarray(columns.slot).max() > 0.99 * filled_rows
+    assert np.asarray(replay.priority[columns.slot, columns.env]).min() > 0.0
+
+
+@pytest.mark.parametrize("with_fresh", [True, False])
+def test_errors_become_priorities_of_what_was_learned_from_and_of_nothing_else(with_fresh):
+    replay = prioritized(3, [[1.0, 2.0], [3.0, 4.0], [5.0, 0.5], [0.0, 0.0]])
+    columns = Columns(jnp.array([1, 3, 1]), jnp.array([0, 1, 0]))
+    error = jnp.array([*[0.7, 0.8][: 2 * with_fresh], 0.1, 0.2, 0.3])
+    after = replay.reprioritized(columns, error, jnp.int32(3), jnp.array(True))
+    fresh = [0.7, 0.8] if with_fresh else [5.0, 0.2]
+    np.testing.assert_allclose(after.priority, [[1.0, 2.0], [0.3, 4.0], [5.0, 0.5], fresh], rtol=1e-6)
+    dead = replay.reprioritized(columns, error * jnp.nan, jnp.int32(3), jnp.array(False))
+    np.testing.assert_array_equal(dead.priority, replay.priority)
+
+
+def test_a_column_is_as_far_off_as_its_largest_error_and_a_little_of_its_mean():
+    error, is_valid = jnp.array([[1.0, 9.0, 7.0], [-3.0, -1.0, 7.0]]), jnp.array([[1, 0, 0], [1, 1, 0]], bool)
+    np.testing.assert_allclose(column_error(error, is_valid), [0.9 * 3 + 0.1 * 2, 1.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(column_error(error, None), [2.9, 8.6, 7.0], rtol=1e-6)
+
+
+def learner_by_priority(**settings):
+    config = dict(num_envs=2, unroll_length=4, torso=(6,), replay_size=5, replay_fraction=0.75, algorithm="retrace")
+    config = Config(**config | dict(replay_priority=True) | settings)
+    return config, make_learner(config, environment=Probe(3))
+
+
+@pytest.mark.parametrize("fraction", [0.75, 1.0])
+def test_a_learner_stores_the_errors_under_its_new_parameters(fraction):
+    """Those of the first update's own unroll: nothing else is there to be drawn."""
+    config, learner = learner_by_priority(replay_fraction=fraction, target_network="none")
+    before = jax.jit(learner.init)(jax.random.key(0))
+    after, metrics = jax.jit(learner.update)(before)
+    agent = make_agent(config, environment=Probe(3))
+    unroll = jax.tree.map(lambda x: x[0], after.replay.unrolls)
+    q = np.asarray(agent.step(after.params, None, unroll.observation_tm1.reshape(10, -1), ())[0]).reshape(5, 2, 2)
+    cut = np.asarray(agent.step(after.params, None, unroll.cut_observation.reshape(-1, 2), ())[0])
+    cut = cut.reshape(-1, 2, 2).max(-1)
+    slot, truncated, terminated = (np.asarray(x) for x in (unroll.cut_slot_t, unroll.truncated_t, unroll.terminated_t))
+    v = np.where(truncated, np.take_along_axis(cut, slot, 0) if len(cut) > 1 else cut, q[1:].max(-1))
+    taken = np.take_along_axis(q[:4], np.asarray(unroll.action_tm1)[..., None], -1)[..., 0]
+    is_greedy = np.asarray(unroll.action_tm1) == q[:4].argmax(-1)
+    trace = 0.95 * np.minimum(1.0, is_greedy / np.exp(np.asarray(unroll.log_mu_tm1)))
+    error = np.zeros((5, 2))
+    for t in reversed(range(4)):
+        delta = np.asarray(unroll.r_t)[t] + 0.99 * ~terminated[t] * v[t] - taken[t]
+        follows = ~(terminated[t] | truncated[t]) & (t < 3)
+        error[t] = delta + np.where(follows, 0.99 * (trace[t + 1] if t < 3 else 0.0) * error[t + 1], 0.0)
+    size = np.abs(error[:4])
+    expected = 0.9 * size.max(0) + 0.1 * size.mean(0)
+    found = np.asarray(after.replay.priority)
+    was_learned = np.isin(found[0], [1.0], invert=True)
+    assert was_learned.any()
+    np.testing.assert_allclose(found[0][was_learned], expected[was_learned], rtol=1e-4)
+    assert (found[1:] == 0).all()
+    assert metrics["replay/weight"] == 1.0

@@ -9,7 +9,7 @@ import pytest
 
 from isjax.learner import Config, Hyper, make_learner
 from isjax.learner.algorithms import Algorithm, Batch, Prepared, algorithms
-from isjax.learner.algorithms.base import PARTICULAR
+from isjax.learner.algorithms.base import PARTICULAR, PRIORITY
 from isjax.learner.defaults import defaults
 from isjax.learner.uses import check_settings, get_algorithm, settings_in_use
 from isjax.types import Terms
@@ -21,6 +21,7 @@ OTHER_VALUES = dict(
     clip_values=True,
     replay_fraction=0.5,
     replay_size=7,
+    replay_priority=True,
     replay_mask=True,
     burn_in=2,
     exploration="softmax",
@@ -100,7 +101,8 @@ def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm,
 
     start = Hyper(lambda_=0.9, exploration_share=0.1)
     before = of(start)
-    names = {field.name for field in dataclasses.fields(Hyper)} & set(PARTICULAR) - {"replay_max_kl", "max_kl"}
+    elsewhere = {"replay_max_kl", "max_kl", *PRIORITY}
+    names = {field.name for field in dataclasses.fields(Hyper)} & set(PARTICULAR) - elsewhere
     changed = {name for name in names if (of(dataclasses.replace(start, **{name: 0.37})) != before).any()}
     assert changed == names & set(made.uses)
 

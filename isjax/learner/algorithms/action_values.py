@@ -19,6 +19,7 @@ from isjax.learner.algorithms import value_policies as policies
 from isjax.learner.algorithms import value_traces as traces
 from isjax.learner.algorithms.base import (
     EXPLORATION,
+    PRIORITY,
     REPLAY,
     TARGET_NETWORK,
     TARGET_POLICY,
@@ -30,7 +31,7 @@ from isjax.learner.algorithms.base import (
 from isjax.learner.algorithms.targets import ratios
 from isjax.learner.config import Config, Hyper
 from isjax.losses._rows import constant_ratio
-from isjax.ops.recurrence import scaled
+from isjax.networks.heads import bin_edges, heads
 from isjax.ops.reduction import mean_over_valid
 from isjax.types import Metrics, Series, Terms, Tree
 
@@ -119,7 +120,7 @@ class ActionValues(Algorithm):
             used |= {*TARGET_POLICY} - {other.get(config.target_policy, ""), ""}
             used -= {*TARGET_POLICY[1:]} if config.target_policy == "behavior" else set()
         if row.has_replay:
-            used |= {*REPLAY}
+            used |= {*REPLAY, *PRIORITY}
         if row.has_target_network:
             used |= {"target_network"} | ({*TARGET_NETWORK[1:]} if self.has_target_network else set())
             used -= {"period": {"polyak_rate"}, "polyak": {"target_period"}}.get(config.target_network, set())
@@ -179,20 +180,34 @@ class ActionValues(Algorithm):
         )
         return self.row.trace(jax.lax.stop_gradient(bootstrap), batch.terms, self.config, hyper)
 
+    def error(self, batch: Batch, hyper: Hyper) -> Series:
+        """See `Algorithm.error`."""
+        return self.returns(batch, hyper).target_tm1 - ops.at_action(batch.policy_tm1, batch.action_tm1)
+
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         found = jax.lax.stop_gradient(self.returns(batch, hyper))
         return self.regression(batch, found, hyper)
 
     def regression(self, batch: Batch, found: traces.Return, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        """`½ (target − Q)²`, the mean over valid time steps, each as much as it counts."""
-        q_tm1, is_valid_t = ops.at_action(batch.policy_tm1, batch.action_tm1), batch.terms.is_valid_t
-        loss = losses.value_loss(q_tm1, found.target_tm1, is_valid_t)
+        """`½ (target − Q)²` or the cross-entropy of histograms, the mean over valid time steps by their weights."""
+        config, is_valid_t = self.config, batch.terms.is_valid_t
+        weight_tm1 = batch.terms.weight_tm1
         if found.log_weight_tm1 is not None:
-            error = found.target_tm1 - q_tm1
-            weight = constant_ratio(found.log_weight_tm1, hyper.clip_rho)
-            loss = mean_over_valid(0.5 * scaled(weight, jnp.square(error)), is_valid_t)
+            ratio = constant_ratio(found.log_weight_tm1, hyper.clip_rho)
+            weight_tm1 = ratio if weight_tm1 is None else ratio * weight_tm1
+        if heads.get(config.heads).is_distributional:
+            logits_tm1 = ops.at_action(batch.value_tm1, batch.action_tm1)
+            edges = bin_edges(config.value_min, config.value_max, config.value_bins)
+            loss = losses.hl_gauss_loss(logits_tm1, found.target_tm1, edges, is_valid_t, weight_tm1=weight_tm1)
+        else:
+            loss = losses.action_value_loss(
+                batch.policy_tm1, batch.action_tm1, found.target_tm1, is_valid_t, weight_tm1=weight_tm1
+            )
+        q_tm1 = ops.at_action(batch.policy_tm1, batch.action_tm1)
         metrics = {"loss/value": loss, "q/taken": mean_over_valid(q_tm1, is_valid_t)}
         metrics["q/target"] = mean_over_valid(found.target_tm1, is_valid_t)
+        if batch.terms.weight_tm1 is not None:
+            metrics["replay/weight"] = mean_over_valid(batch.terms.weight_tm1, is_valid_t)
         told = {name: x for name, x in ratios(batch.terms, hyper).items() if name in RATIOS}
         return loss, jax.lax.stop_gradient(metrics | told)
 

@@ -15,6 +15,8 @@ TARGETS = ("lambda_", "clip_rho", "clip_c")
 """What an algorithm uses whose targets are V-trace's."""
 REPLAY = ("replay_fraction", "replay_size", "replay_mask", "replay_max_kl", "burn_in")
 """What an algorithm uses that can learn from earlier unrolls."""
+PRIORITY = ("replay_priority", "priority_exponent", "priority_correction")
+"""What an algorithm uses that can say how far off it was in each of their time steps."""
 EXPLORATION = (
     *("exploration", "exploration_share", "ties"),
     *("epsilon_start", "epsilon_end", "behavior_temperature", "behavior_temperature_end"),
@@ -30,6 +32,7 @@ PARTICULAR = (
     *COSTS,
     *TARGETS,
     *REPLAY,
+    *PRIORITY,
     *EXPLORATION,
     *TARGET_POLICY,
     *TARGET_NETWORK,
@@ -75,6 +78,8 @@ class Batch(NamedTuple):
     """What the algorithm has kept (see `Algorithm.init`), as it was before this update."""
     under: "View"
     """The same time steps under other parameters, as those of a target network in `state`."""
+    value_tm1: jax.Array = _ABSENT
+    """`[T, B, ...]`, what the network gives beside `policy_tm1`: `Algorithm.value` made `terms.v_tm1` of it."""
     prepared: Prepared = _ABSENT
     """Advantages and more, for an algorithm that has `prepare`; `None` for others."""
 
@@ -108,6 +113,9 @@ class Algorithm:
     before: Any = None
     """`(params, view, hyper) → (params, metrics)`: a step of the parameters before the gradient steps, on everything
     that the update learns from."""
+
+    error: Any = None
+    """`(batch, hyper) → [T, B]`: how far off each time step was, for a replay that draws by it."""
 
     def __init__(self, config: Config) -> None:
         """Raises `ValueError` for settings that the algorithm cannot do with, in algorithms that have any."""

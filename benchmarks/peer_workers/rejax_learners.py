@@ -1,4 +1,4 @@
-"""Rejax's PPO as a worker: trains whole runs, or goes on step by step for as long as it is asked.
+"""Rejax's PPO or PQN as a worker: trains whole runs, or goes on step by step for as long as it is asked.
 
 Runs in an environment of its own, which `workers.py` makes. Settings come as JSON in the first argument.
 """
@@ -10,7 +10,7 @@ import time
 
 import jax
 import numpy as np
-from rejax import PPO
+from rejax import PPO, PQN
 
 
 class Rejax:
@@ -26,18 +26,24 @@ class Rejax:
             num_minibatches=settings["minibatches"],
             learning_rate=settings["learning_rate"],
             gamma=settings["discount"],
-            gae_lambda=settings["lambda"],
-            clip_eps=settings["clip_epsilon"],
-            vf_coef=settings["value_cost"],
-            ent_coef=settings["entropy_cost"],
             max_grad_norm=settings["max_grad_norm"],
             total_timesteps=settings["steps"],
             eval_freq=settings["steps"],
-            agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
             skip_initial_evaluation=True,
         )
-        self.algorithm = PPO.create(**own).replace(eval_callback=lambda algorithm, state, rng: ())
-        self.evaluation = PPO.create(env=settings["env"]).eval_callback
+        kind = {"ppo": PPO, "pqn": PQN}[settings.get("algorithm", "ppo")]
+        if kind is PQN:
+            own |= dict(td_lambda=settings["lambda"])
+        else:
+            own |= dict(
+                gae_lambda=settings["lambda"],
+                clip_eps=settings["clip_epsilon"],
+                vf_coef=settings["value_cost"],
+                ent_coef=settings["entropy_cost"],
+                agent_kwargs={"activation": "tanh", "hidden_layer_sizes": (64, 64)},
+            )
+        self.algorithm = kind.create(**own).replace(eval_callback=lambda algorithm, state, rng: ())
+        self.evaluation = kind.create(env=settings["env"]).eval_callback
         self.programs = {}
         self.state = None
 
