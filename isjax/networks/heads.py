@@ -23,7 +23,8 @@ class Heads(nn.Module):
     num_params: int
     is_gaussian: bool
     has_value: bool = True
-    """False where the network's output is the value of each action: what is returned as value is then not used."""
+    """False where values are those of actions, of the network's output or of critics: what is returned as value is then
+    not used."""
 
     def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """`(policy [..., P], value [...])` of features `[..., W]`; `x_value` has the value's own, if it has its own."""
@@ -42,9 +43,10 @@ class Linear(Heads):
         """See `Heads`."""
         outputs = self.num_params // 2 if self.is_gaussian else self.num_params
         if not self.has_value:
-            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="action_values")(x)
-            return policy, jnp.max(policy, axis=-1)
-        if x_value is None:
+            name = "policy" if self.is_gaussian else "action_values"
+            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name=name)(x)
+            value = jnp.max(policy, axis=-1)
+        elif x_value is None:
             # Both heads in one product: policy columns first, the value last.
             joint = nn.Dense(outputs + 1, kernel_init=_joint_init, name="heads")(x)
             policy, value = joint[..., :-1], joint[..., -1]
@@ -55,6 +57,22 @@ class Linear(Heads):
             log_std = self.param("log_std", zeros, (outputs,), jnp.float32)
             policy = jnp.concatenate([policy, jnp.broadcast_to(log_std, policy.shape)], axis=-1)
         return policy, value
+
+
+@heads.register("state-std")
+class StateStd(Heads):
+    """A linear layer each; of Box actions log standard deviations too are outputs, others in each state."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, x_value: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """See `Heads`."""
+        if not self.is_gaussian:
+            raise FieldError("heads", "for Discrete actions as well where actions are Discrete", "state-std")
+        policy = nn.Dense(self.num_params, kernel_init=_scaled_normal(_POLICY_SCALE), name="policy")(x)
+        if not self.has_value:
+            return policy, jnp.max(policy, axis=-1)
+        value = nn.Dense(1, kernel_init=_scaled_normal(1.0), name="value")(x if x_value is None else x_value)
+        return policy, value[..., 0]
 
 
 @heads.register("dueling")

@@ -9,6 +9,9 @@ from isjax.learner.algorithms.base import Algorithm, Batch, Prepared, View, algo
 # isort: split
 from isjax.learner.algorithms import action_values  # last in the list of names
 
+# isort: split
+from isjax.learner.algorithms import soft_actor_critic
+
 __all__ = [
     "Algorithm",
     "Batch",
@@ -19,5 +22,6 @@ __all__ = [
     "algorithms",
     "proximal",
     "register_algorithm",
+    "soft_actor_critic",
     "trust_region",
 ]
