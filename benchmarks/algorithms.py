@@ -1,4 +1,5 @@
-"""What each algorithm reaches with its defaults: 16 learners on CartPole-v1, and a memory where one is needed.
+"""What each algorithm reaches with its defaults: 16 learners on CartPole-v1, or Pendulum-v1 where actions have
+to be continuous, and a memory where one is needed.
 
 `python -m benchmarks.algorithms` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
 the table in docs/evidence/measured.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME`
@@ -20,8 +21,10 @@ from isjax.learner.algorithms import algorithms
 
 RESULTS = FOLDER / "algorithms.json"
 MEMORY = "--env MemoryChain-bsuite --env-params memory_length=10 --learners 16"
+DISCRETE = [name for name in algorithms.names if not algorithms.get(name).critics]
 RUNS = (
-    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in algorithms.names),
+    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in DISCRETE),
+    "--env Pendulum-v1 --algorithm sac --learners 16 --steps 10000",
     MEMORY,
     f"{MEMORY} --memory lstm",
     f"{MEMORY} --memory none",
@@ -58,8 +61,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         for i, flags in enumerate(RUNS):
             command = f"isjax train {flags}"
-            if arguments.only and arguments.only not in flags.split() and command in before:
-                records.append(before[command])
+            if arguments.only and arguments.only not in flags.split():
+                records += [before[command]] if command in before else []
                 continue
             record = run(flags, Path(root) / str(i), quick=arguments.quick)
             assert record["alive"] == record["learners"], command

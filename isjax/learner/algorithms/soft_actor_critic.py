@@ -27,16 +27,20 @@ class SoftActorCritic(Algorithm):
         *("target_entropy", *REPLAY),
     )
     defaults: ClassVar = dict(
-        torso=(64, 64),
-        activation="relu",
         heads="state-std",
-        max_grad_norm=float("inf"),
+        activation="relu",
+        layer_norm=True,
+        normalize_rewards=False,
         num_envs=4,
         unroll_length=8,
         minibatches=16,
-        replay_fraction=0.96875,
+        replay_fraction=0.984375,
         replay_size=2000,
-        polyak_rate=0.1,
+        learning_rate=3e-3,
+        critic_learning_rate=3e-3,
+        temperature_learning_rate=1e-2,
+        max_grad_norm=float("inf"),
+        polyak_rate=0.3,
         lambda_=0.0,
     )
 
