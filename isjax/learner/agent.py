@@ -1,12 +1,13 @@
 """From observations to policy and value: the one path for acting, learning, evaluating and recording."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from isjax.environments.adapter import Adapter
+from isjax.environments.distributions import Gaussian
 from isjax.learner.algorithms.base import Algorithm, Critics
 from isjax.learner.metrics import expand
 from isjax.learner.statistics import Moments
@@ -81,8 +82,8 @@ class Agent(NamedTuple):
 
     def critics(self, params: Tree, moments: Moments | None, unroll: Unroll, key: Key) -> Critics:
         """The critics' part of a batch that is this unroll."""
-        actions = self.adapter.actions.standard
-        observations = _by_step(unroll, self._features(moments, _every_observation(unroll)))
+        actions = cast(Gaussian, self.adapter.actions).standard
+        observation_tm1, observation_t = _by_step(unroll, self._features(moments, _every_observation(unroll)))
 
         def values(observation: jax.Array) -> Callable[[Tree, jax.Array], jax.Array]:
             def of(critics: Tree, action: jax.Array) -> jax.Array:
@@ -91,7 +92,7 @@ class Agent(NamedTuple):
 
             return of
 
-        return Critics(params, actions, *map(values, observations), key)
+        return Critics(params, actions, values(observation_tm1), values(observation_t), key)
 
     def _forward_with_memory(self, params: Tree, moments: Moments | None, unroll: Unroll) -> ForwardPass:
         rows, envs = unroll.r_t.shape

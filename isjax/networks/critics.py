@@ -1,6 +1,6 @@
 """Critics: networks of observation and action that stand beside that of the policy."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -35,11 +35,11 @@ class Critic(nn.Module):
 
 
 class PolicyWithCritics(NamedTuple):
-    """A `types.Network` of `{"policy": …, "critics": …}`, and `count` critics with parameters `[count, ...]`."""
+    """A `types.Network` of `{"policy": …, "critics": …}`, and critics whose parameters are `[number, ...]`."""
 
     policy: Network
     critic: nn.Module
-    count: int
+    number: int
     action_dim: int
 
     def init(self, key: Key, observation: jax.Array) -> Tree:
@@ -47,7 +47,7 @@ class PolicyWithCritics(NamedTuple):
         policy_key, critics_key = jax.random.split(key)
         action = jnp.zeros((len(observation), self.action_dim))
         critics = jax.vmap(lambda key: self.critic.init(key, observation, action))
-        keys = jax.random.split(critics_key, self.count)
+        keys = jax.random.split(critics_key, self.number)
         return {"policy": self.policy.init(policy_key, observation), "critics": critics(keys)}
 
     def apply(self, params: Tree, observation: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -55,5 +55,6 @@ class PolicyWithCritics(NamedTuple):
         return self.policy.apply(params["policy"], observation)
 
     def action_values(self, critics: Tree, observation: jax.Array, action: jax.Array) -> jax.Array:
-        """`[N, count]`, what each critic says of actions `[N, D]`."""
-        return jax.vmap(self.critic.apply, in_axes=(0, None, None), out_axes=-1)(critics, observation, action)
+        """`[N, number]`, what each critic says of actions `[N, D]`."""
+        each = jax.vmap(self.critic.apply, in_axes=(0, None, None), out_axes=-1)
+        return cast(jax.Array, each(critics, observation, action))
