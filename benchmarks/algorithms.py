@@ -1,5 +1,5 @@
-"""What each algorithm reaches with its defaults: 16 learners on CartPole-v1, a memory where one is needed, and a task
-that is seldom solved by chance.
+"""What each algorithm reaches with its defaults: 16 learners on CartPole-v1, or Pendulum-v1 where actions have to be
+continuous, a memory where one is needed, and a task that is seldom solved by chance.
 
 `python -m benchmarks.algorithms` takes about ten minutes on two cores, writes `results/algorithms.json` and renews
 the table in docs/evidence/measured.md; `--quick` trains for a fraction of the steps and writes nowhere; `--only NAME`
@@ -26,8 +26,10 @@ MOUNTAIN_CAR = (
     " --n-step-correction none --replay-fraction 0.875 --replay-size 1000 --minibatches 8"
     " --learning-rate 0.004 --learning-rate-end 0.1"
 )
+DISCRETE = [name for name in algorithms.names if not algorithms.get(name).critics]
 RUNS = (
-    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in algorithms.names),
+    *(f"--env CartPole-v1 --algorithm {name} --learners 16 --steps 500000" for name in DISCRETE),
+    "--env Pendulum-v1 --algorithm sac --learners 16 --steps 10000",
     MEMORY,
     f"{MEMORY} --memory lstm",
     f"{MEMORY} --memory none",

@@ -65,6 +65,8 @@ class Domain(enum.IntEnum):
     """Which unrolls are learned from again."""
     REPLAYED_ENVIRONMENTS = 2**31 + 35
     """Which environment of each of them."""
+    LEARNING = 2**31 + 36
+    """What an algorithm draws itself, by gradient step."""
 
     # Of the key of episodes that are played from start to end: evaluation, recording, pictures.
     EPISODE_RESETS = 2**31 + 40

@@ -17,6 +17,7 @@ from isjax.learner.defaults import defaults
 ALGORITHMS = (
     *("impala", "a2c", "reinforce", "pg-is", "p3o", "ppo", "ppo-kl", "ppo-decoupled", "awr", "trpo"),
     *("q-learning", "sarsa", "expected-sarsa", "dqn", "pqn", "retrace", "tree-backup", "q-sigma"),
+    "sac",
 )
 ENVIRONMENTS = ("CartPole-v1", "Pendulum-v1")
 MEMORIES = ("none", "gru")

@@ -176,6 +176,20 @@ class Gaussian:
         return 2 * self.dim
 
     @property
+    def free_dim(self) -> int:
+        """How many dimensions are not constant."""
+        return self.dim - int(self._bounds(np.float32, 1).is_constant.sum())
+
+    @property
+    def standard(self) -> "Gaussian":
+        """The same samples in units of their own, `[..., D]`: in [−1, 1] where both sides are bounded, as they were
+        sampled where one or none is, and 0 where the dimension is constant.
+        """
+        bounds = self._bounds(np.float32, 1)
+        bound = np.where(bounds.is_constant, 0.0, np.where(bounds.has_both, 1.0, np.inf))
+        return Gaussian((self.dim,), tuple((-bound).tolist()), tuple(bound.tolist()), self.into)
+
+    @property
     def is_bounded(self) -> bool:
         """Whether every dimension is, on both sides."""
         return self.low is not None and bool(self._bounds(np.float32, 1).has_both.all())

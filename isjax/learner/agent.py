@@ -1,12 +1,14 @@
 """From observations to policy and value: the one path for acting, learning, evaluating and recording."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 
 from isjax.environments.adapter import Adapter
-from isjax.learner.algorithms.base import Algorithm
+from isjax.environments.distributions import Gaussian
+from isjax.learner.algorithms.base import Algorithm, Critics
 from isjax.learner.metrics import expand
 from isjax.learner.statistics import Moments
 from isjax.types import Key, Series, Tree, Unroll
@@ -74,18 +76,23 @@ class Agent(NamedTuple):
         """One forward pass over the `T + 1` observations of an unroll, and the few that time limits cut."""
         if self.has_memory:
             return self._forward_with_memory(params, moments, unroll)
-        rows, envs = unroll.r_t.shape
-        flat = jax.tree.map(
-            lambda seen, cut: jnp.concatenate([seen, cut]).reshape(-1, *seen.shape[2:]),
-            unroll.observation_tm1,
-            unroll.cut_observation,
-        )
-        policy, value, _ = self.step(params, moments, flat, ())
-        value = value.reshape(-1, envs, *value.shape[1:])
-        policy = policy.reshape(-1, envs, policy.shape[-1])
-        policy_t = _reached(unroll, policy[1 : rows + 1], policy[rows + 1 :])
-        v_t = _reached(unroll, value[1 : rows + 1], value[rows + 1 :])
-        return ForwardPass(policy[:rows], policy_t, value[:rows], v_t)
+        policy, value, _ = self.step(params, moments, _every_observation(unroll), ())
+        (policy_tm1, policy_t), (v_tm1, v_t) = _by_step(unroll, policy), _by_step(unroll, value)
+        return ForwardPass(policy_tm1, policy_t, v_tm1, v_t)
+
+    def critics(self, params: Tree, moments: Moments | None, unroll: Unroll, key: Key) -> Critics:
+        """The critics' part of a batch that is this unroll."""
+        actions = cast(Gaussian, self.adapter.actions).standard
+        observation_tm1, observation_t = _by_step(unroll, self._features(moments, _every_observation(unroll)))
+
+        def values(observation: jax.Array) -> Callable[[Tree, jax.Array], jax.Array]:
+            def of(critics: Tree, action: jax.Array) -> jax.Array:
+                flat = (x.reshape(-1, *x.shape[2:]) for x in (observation, actions.execute(action)))
+                return self.network.action_values(critics, *flat).reshape(*unroll.r_t.shape, -1)
+
+            return of
+
+        return Critics(params, actions, values(observation_tm1), values(observation_t), key)
 
     def _forward_with_memory(self, params: Tree, moments: Moments | None, unroll: Unroll) -> ForwardPass:
         rows, envs = unroll.r_t.shape
@@ -126,6 +133,22 @@ class Agent(NamedTuple):
 
 def _batch(features: Tree) -> int:
     return jax.tree.leaves(features)[0].shape[0]
+
+
+def _every_observation(unroll: Unroll) -> Tree:
+    """All `T + 1` observations of each environment, and those that time limits cut: `[(T + 1 + K) B, ...]`."""
+    return jax.tree.map(
+        lambda seen, cut: jnp.concatenate([seen, cut]).reshape(-1, *seen.shape[2:]),
+        unroll.observation_tm1,
+        unroll.cut_observation,
+    )
+
+
+def _by_step(unroll: Unroll, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`(x_tm1, x_t)` `[T, B, ...]` of what belongs to `_every_observation`."""
+    rows, envs = unroll.r_t.shape
+    x = x.reshape(-1, envs, *x.shape[1:])
+    return x[:rows], _reached(unroll, x[1 : rows + 1], x[rows + 1 :])
 
 
 def _reached(unroll: Unroll, x_next: jax.Array, x_cut: jax.Array) -> jax.Array:

@@ -37,7 +37,7 @@ _FRACTIONS = (
     *("epsilon_start", "epsilon_end", "exploration_share", "target_epsilon", "polyak_rate", "sigma"),
     *("priority_exponent", "priority_correction"),
 )
-_FINITE = ("learning_rate", "value_cost", "entropy_cost")
+_FINITE = ("learning_rate", "critic_learning_rate", "temperature_learning_rate", "value_cost", "entropy_cost")
 _FINITE_ABOVE_ZERO = ("max_kl", "kl_cost")
 _ABOVE_ZERO = (
     "max_grad_norm",
@@ -70,8 +70,8 @@ class Config:
     """Observations that the network sees at once, the latest ones of an episode, joined along their last axis."""
     algorithm: str = "impala"
     """What is learned from each unroll: impala, a2c, reinforce, pg-is, p3o, ppo, ppo-kl, ppo-decoupled, awr, trpo;
-    of action values: q-learning, sarsa, expected-sarsa, dqn, pqn, retrace, tree-backup, q-sigma; or MODULE:NAME of a
-    registered one."""
+    of action values: q-learning, sarsa, expected-sarsa, dqn, pqn, retrace, tree-backup, q-sigma; of Box actions alone:
+    sac; or MODULE:NAME of a registered one."""
     steps: int = 500_000
     """Environment steps per learner; rounded up to whole updates."""
     num_envs: int = 8
@@ -252,7 +252,7 @@ class Hyper:
     kl_cost: float | jax.Array = 1.0
     """ppo-kl's first β, above 0; it adapts to max_kl."""
     temperature: float | jax.Array = 1.0
-    """awr's β, above 0: weights are exp(A/β)."""
+    """awr's β, above 0: weights are exp(A/β); or sac's α at the start, in rewards per nat."""
     max_weight: float | jax.Array = 20.0
     """Bound on awr's weights, above 0."""
     replay_max_kl: float | jax.Array = 0.3
@@ -277,6 +277,13 @@ class Hyper:
     """Temperature of a softmax target policy, above 0, in the unit of action values."""
     polyak_rate: float | jax.Array = 0.01
     """Share of the way to the parameters that a polyak target network goes in an update."""
+    critic_learning_rate: float | jax.Array = 1e-3
+    """Step size of sac's critics, in place of learning_rate, which is the policy's; annealed as that is."""
+    temperature_learning_rate: float | jax.Array = 1e-3
+    """The same of the logarithm of sac's temperature; 0 keeps it constant."""
+    target_entropy: float | jax.Array = -1.0
+    """What sac's temperature keeps the policy's entropy at, in nats for each dimension of the action, in units where
+    bounds are −1 and 1."""
     sigma: float | jax.Array = 0.5
     """q-sigma's σ in [0, 1]: 1 follows the action taken, by its ratio; 0 is tree backup."""
     value_cost: float | jax.Array = 0.5
@@ -304,7 +311,7 @@ class Hyper:
             self._require_all(arrays[name] > 0, name, "greater than 0")
         for name in _FINITE:
             self._require_all(arrays[name] >= 0, name, "at least 0")
-        for name in (*_FINITE, *_FINITE_ABOVE_ZERO):
+        for name in (*_FINITE, *_FINITE_ABOVE_ZERO, "target_entropy"):
             self._require_all(np.isfinite(arrays[name]), name, _HELD)
 
     def _require_all(self, holds: np.ndarray, name: str, allowed: str) -> None:

@@ -25,7 +25,7 @@ from isjax.learner.state import LearnerState
 from isjax.learner.statistics import Moments, RewardScale
 from isjax.learner.unroll import Actors, Finished, act, reset_actors
 from isjax.learner.uses import get_algorithm
-from isjax.networks import ActorCritic, RecurrentActorCritic, as_present_protocol, torsos
+from isjax.networks import ActorCritic, Critic, PolicyWithCritics, RecurrentActorCritic, as_present_protocol, torsos
 from isjax.randomness import Domain, stream
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
@@ -115,6 +115,8 @@ def make_agent(
         rule = "one without action values where actions are a Box, which has no largest one"
         raise FieldError("algorithm", rule, config.algorithm)
     network = as_present_protocol(network) if network else default_network(config, adapter, algorithm)
+    if algorithm.critics:
+        network = with_critics(config, adapter, algorithm, network)
     if config.normalize_observations and getattr(network, "takes_structure", False):
         raise FieldError("normalize_observations", "off where the network takes structured observations", "on")
     return Agent(adapter, network, algorithm)
@@ -126,13 +128,27 @@ def default_network(config: Config, adapter: Adapter, algorithm: Algorithm) -> N
     shape: dict[str, Any] = {
         "num_params": adapter.actions.num_params,
         "is_gaussian": isinstance(adapter.actions, Gaussian),
-        "has_value": not algorithm.has_action_values,
+        "has_value": not (algorithm.has_action_values or algorithm.critics),
         **{name: getattr(config, name) for name in _NETWORK},
     }
     if config.memory == "none":
         return cast(Network, ActorCritic(**shape, share_torso=config.share_torso))
     shape |= {name: getattr(config, name) for name in _MEMORY}
     return cast(RecurrentNetwork, RecurrentActorCritic(**shape))
+
+
+def with_critics(config: Config, adapter: Adapter, algorithm: Algorithm, policy: Network) -> PolicyWithCritics:
+    """A network of the policy with the critics that an algorithm has."""
+    if not isinstance(adapter.actions, Gaussian):
+        raise FieldError("algorithm", "one without critics of actions where these are no Box", config.algorithm)
+    if config.box_actions == "clip" and adapter.actions.low is not None:
+        rule = f"tanh for {config.algorithm}, whose gradients reach a policy through its actions"
+        raise FieldError("box_actions", rule, config.box_actions)
+    if torsos.get(config.network).least_image or hasattr(policy, "start") or getattr(policy, "takes_structure", False):
+        rule = f"of dense layers, without memory, for {config.algorithm}, whose critics see one observation as a vector"
+        raise FieldError("network", rule, f"{config.network} with {config.memory} as its memory")
+    critic = Critic(**{name: getattr(config, name) for name in _NETWORK if name != "heads"})
+    return PolicyWithCritics(policy, critic, algorithm.critics, adapter.actions.dim)
 
 
 def _check_torso(network: str, adapter: Adapter) -> None:
@@ -161,6 +177,7 @@ class _Program(NamedTuple):
             pool_key = stream(unrolled, Domain.FIRST_POOL)
             actors = actors._replace(pool=ResetPool.draw(adapter, config.reset_pool, pool_key))
         params = self.agent.init(stream(unrolled, Domain.PARAMETERS), actors.observation)
+        params = self.algorithm.parameters(params, settings)
         lag = config.actor_lag
         state = LearnerState(
             hyper=settings,

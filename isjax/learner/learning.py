@@ -60,10 +60,11 @@ class Learning(NamedTuple):
     def learn(self, state: LearnerState, unroll: Unroll, key: Key) -> Learned:
         """Everything that one update learns from its unroll."""
         source = unroll if self.algorithm.prepare is None else self.prepare(state, unroll)
+        draws = stream(key, Domain.LEARNING)
         params, metrics = state.params, {}
 
         def view(params: Tree) -> Batch:
-            return self.batch(params, state, source)
+            return self.batch(params, state, source, draws)
 
         if self.algorithm.before is not None:
             params, metrics = self.algorithm.before(params, view, state.hyper)
@@ -93,16 +94,19 @@ class Learning(NamedTuple):
         """Whether the first gradient step of an update sees the very distributions that acted."""
         return self.config.is_on_policy and self.algorithm.behave is None
 
-    def batch(self, params: Tree, state: LearnerState, source: Source) -> Batch:
-        """What the algorithm sees of these time steps under `params`."""
+    def batch(self, params: Tree, state: LearnerState, source: Source, key: Key) -> Batch:
+        """What the algorithm sees of these time steps under `params`; what it draws comes from `key`."""
 
         def under(params: Tree) -> Batch:
-            return self.batch(params, state, source)
+            return self.batch(params, state, source, key)
 
         if isinstance(source, Unroll):
             forward, terms = self.terms(params, state, source)
             policies = forward.policy_tm1, forward.policy_t
-            return Batch(terms, *policies, source.action_tm1, state.algorithm, under, forward.v_tm1)
+            batch = Batch(terms, *policies, source.action_tm1, state.algorithm, under, forward.v_tm1)
+            if not self.algorithm.critics:
+                return batch
+            return batch._replace(critics=self.agent.critics(params, state.observation_moments, source, key))
         forward = self.forward_prepared(params, state, source)
         actions, old = self.agent.adapter.actions, source.old_terms
         policy, old_policy = (self.target_policy(x, state) for x in (forward.policy_tm1, source.old_policy_tm1))
@@ -178,11 +182,11 @@ class Learning(NamedTuple):
         They are one vector here: an optimizer's step over many small arrays costs more than the gradient itself.
         """
         vector, as_params = ravel_pytree(params)
-        rate = annealed(state.hyper, state.update, self.config.updates)
+        rate = self.rates(params, state.hyper) * annealing(state.hyper, state.update, self.config.updates)
         transform = preconditioner(self.config, state.hyper)
 
-        def loss_of(vector, source, is_first):
-            batch = self.batch(as_params(vector), state, source)
+        def loss_of(vector, source, is_first, key):
+            batch = self.batch(as_params(vector), state, source, key)
             if self.is_on_policy:
                 # The parameters that acted: log π is log μ, rounding of another batch size left out.
                 terms = batch.terms
@@ -191,30 +195,38 @@ class Learning(NamedTuple):
             loss, metrics = self.algorithm.loss(batch, state.hyper)
             return loss, metrics | self.histogram(batch.terms)
 
-        def gradient_step(vector, optimizer, source, is_first):
-            (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(vector, source, is_first)
+        def gradient_step(vector, optimizer, source, is_first, key):
+            (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(vector, source, is_first, key)
             direction, optimizer = transform.update(gradient, optimizer, vector)
             metrics |= {"loss/total": loss, "loss/grad_norm": optax.tree.norm(gradient)}
             return vector - rate * cast(jax.Array, direction), optimizer, metrics
 
-        is_first = self.algorithm.before is None
+        is_first, draws = self.algorithm.before is None, stream(key, Domain.LEARNING)
         if self.config.epochs * self.config.minibatches == 1:
-            vector, optimizer, metrics = gradient_step(vector, state.optimizer, source, is_first)
+            vector, optimizer, metrics = gradient_step(vector, state.optimizer, source, is_first, draws)
             return Learned(as_params(vector), optimizer, state.algorithm, metrics)
 
         def step(carry, row):
-            columns, is_first = row
+            columns, is_first, key = row
             vector, optimizer, merged = carry
             minibatch = jax.tree.map(lambda x: x[:, columns], source)
-            vector, optimizer, metrics = gradient_step(vector, optimizer, minibatch, is_first)
+            vector, optimizer, metrics = gradient_step(vector, optimizer, minibatch, is_first, key)
             return (vector, optimizer, metrics_lib.merge(merged, metrics)), None
 
         columns = self.minibatches(jax.tree.leaves(source)[0].shape[1], key)
         first = (jnp.arange(columns.shape[0]) == 0) & is_first
-        shapes = jax.eval_shape(gradient_step, vector, state.optimizer, source, first[0])[2]
+        keys = jax.random.split(draws, len(columns))
+        shapes = jax.eval_shape(gradient_step, vector, state.optimizer, source, first[0], keys[0])[2]
         carry = (vector, state.optimizer, metrics_lib.start(shapes))
-        (vector, optimizer, merged), _ = jax.lax.scan(step, carry, (columns, first))
+        (vector, optimizer, merged), _ = jax.lax.scan(step, carry, (columns, first, keys))
         return Learned(as_params(vector), optimizer, state.algorithm, metrics_lib.finish(merged))
+
+    def rates(self, params: Tree, hyper: Hyper) -> jax.Array:
+        """Step sizes of all parameters as one vector, or one of them all."""
+        if self.algorithm.learning_rates is None:
+            return jnp.asarray(hyper.learning_rate)
+        rates = jax.tree.broadcast(self.algorithm.learning_rates(hyper), params)
+        return ravel_pytree(jax.tree.map(lambda rate, x: jnp.full_like(x, rate), rates, params))[0]
 
     def minibatches(self, columns: int, key: Key) -> jax.Array:
         """Indices `[epochs × minibatches, columns / minibatches]`: in each epoch every column once, shuffled."""
@@ -240,6 +252,6 @@ def start_optimizer(config: Config, hyper: Hyper, params: Tree) -> Tree:
     return preconditioner(config, hyper).init(ravel_pytree(params)[0])
 
 
-def annealed(hyper: Hyper, update: jax.Array, updates: int) -> jax.Array:
-    """The learning rate at an update, annealed linearly."""
-    return hyper.learning_rate * (1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(update / updates, 1.0))
+def annealing(hyper: Hyper, update: jax.Array, updates: int) -> jax.Array:
+    """What learning rates are multiplied by at an update, to anneal linearly."""
+    return 1.0 + (hyper.learning_rate_end - 1.0) * jnp.minimum(update / updates, 1.0)

@@ -55,6 +55,7 @@ _TABLE: tuple[Metric, ...] = (
     Metric("replay/weight", "mean", "Weight of unrolls drawn so", "weight"),
     Metric("exploration/epsilon", "mean", "Share of actions that explore", "share"),
     Metric("exploration/temperature", "mean", "Temperature of exploration", "return"),
+    Metric("entropy/temperature", "mean", "Temperature: what entropy is worth", "return per nat"),
     Metric("trust/kl", "mean", "KL of the step in the trust region", "nats"),
     Metric("trust/kl_max", "max", "Largest KL of a step in the trust region", "nats"),
     Metric("trust/accepted", "mean", "Steps that the line search accepted", "share"),

@@ -47,6 +47,7 @@ from isjax.losses.sequence_clip import (
     luspo_loss,
     sapo_loss,
 )
+from isjax.losses.soft_actor_critic import sac_critic_loss, sac_policy_loss, temperature_loss
 from isjax.losses.state_ratio import state_ratio_loss
 from isjax.losses.trust_region import (
     TrustRegionStep,
@@ -100,10 +101,13 @@ __all__ = [
     "q_sigma_loss",
     "quantile_q_learning_loss",
     "quantile_regression_loss",
+    "sac_critic_loss",
+    "sac_policy_loss",
     "sapo_loss",
     "sarsa_loss",
     "state_ratio_loss",
     "surrogate_loss",
+    "temperature_loss",
     "topr_loss",
     "truncated_is_loss",
     "trust_region_step",

@@ -4,14 +4,17 @@ A part of one's own is a class in one new file, below a line such as `@register_
 """
 
 from isjax.networks.actor_critic import ActorCritic, RecurrentActorCritic, as_present_protocol
+from isjax.networks.critics import Critic, PolicyWithCritics
 from isjax.networks.heads import Heads, heads
 from isjax.networks.memories import Memory, memories, take_steps
 from isjax.networks.torsos import Torso, torsos
 
 __all__ = [
     "ActorCritic",
+    "Critic",
     "Heads",
     "Memory",
+    "PolicyWithCritics",
     "RecurrentActorCritic",
     "Torso",
     "as_present_protocol",

@@ -34,7 +34,8 @@ class Heads(nn.Module):
     num_params: int
     is_gaussian: bool
     has_value: bool = True
-    """False where the network's output is the value of each action: what is returned as value is then not used."""
+    """False where values are those of actions, of the network's output or of critics: what is returned as value is then
+    not used."""
     value_min: float = -100.0
     value_max: float = 100.0
     value_bins: int = 101
@@ -59,9 +60,10 @@ class Linear(Heads):
         has_free_std = self.is_gaussian and self.is_std_free
         outputs = self.num_params // 2 if has_free_std else self.num_params
         if not self.has_value:
-            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name="action_values")(x)
-            return policy, jnp.max(policy, axis=-1)
-        if x_value is None:
+            name = "policy" if self.is_gaussian else "action_values"
+            policy = nn.Dense(outputs, kernel_init=_scaled_normal(_POLICY_SCALE), name=name)(x)
+            value = jnp.max(policy, axis=-1)
+        elif x_value is None:
             # Both heads in one product: policy columns first, the value last.
             joint = nn.Dense(outputs + 1, kernel_init=_joint_init, name="heads")(x)
             policy, value = joint[..., :-1], joint[..., -1]

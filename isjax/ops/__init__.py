@@ -32,6 +32,7 @@ from isjax.ops.sampler import (
     off_policy_sequence_mask,
     truncated_weights,
 )
+from isjax.ops.soft_values import soft_retrace, soft_value
 from isjax.ops.vtrace import VTrace, leaky_vtrace, vtrace
 from isjax.ops.weights import (
     chi_square,
@@ -97,6 +98,8 @@ __all__ = [
     "renyi_2_estimate",
     "retrace",
     "sarsa_target",
+    "soft_retrace",
+    "soft_value",
     "softmax_log_probs",
     "state_drift_bound",
     "surrogate_error_bound",

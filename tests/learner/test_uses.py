@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from isjax.environments.distributions import Gaussian
 from isjax.learner import Config, Hyper, make_learner
-from isjax.learner.algorithms import Algorithm, Batch, Prepared, algorithms
+from isjax.learner.algorithms import Algorithm, Batch, Critics, Prepared, algorithms
 from isjax.learner.algorithms.base import PARTICULAR, PRIORITY
 from isjax.learner.defaults import defaults
 from isjax.learner.uses import check_settings, get_algorithm, settings_in_use
@@ -84,7 +85,19 @@ def test_an_algorithm_uses_the_numbers_that_it_declares_and_no_others(algorithm,
     action = jnp.argmax(values[0], axis=-1)
     terms = Terms(log_pi, x[2] ** 2, x[3], x[4], log_mu, x[5], jnp.full((6, 4), 0.9), same)
 
+    def of_critics(hyper):
+        params = made.parameters({"policy": {}, "critics": jnp.ones(2)}, hyper)
+        q = lambda critics, action: jnp.stack([critics[0] * action[..., 0], critics[1] + x[3]], axis=-1)  # noqa: E731
+        critics = Critics(params, Gaussian((1,), None, None), q, q, keys[0])
+        state = made.init(params, hyper)
+        batch = Batch(terms, values[0], values[1], x[4][..., None], state, None, critics=critics)
+        after = made.after(state, params | {"critics": jnp.zeros(2)}, None, hyper)[0]
+        rates = {name: x for name, x in made.learning_rates(hyper).items() if name != "policy"}
+        return jnp.concatenate([made.loss(batch, hyper)[0][None], after, jnp.array(list(rates.values()))])
+
     def of(hyper):
+        if made.critics:
+            return of_critics(hyper)
         state = made.init({"w": jnp.zeros(2)}, hyper)
         state = state._replace(updates=jnp.int32(5)) if made.has_action_values else state
         seen = Batch(terms, values[1], values[2], action, state, None)

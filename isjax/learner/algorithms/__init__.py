@@ -4,14 +4,26 @@ An algorithm of one's own is a class in one new file, below a line `@register_al
 """
 
 from isjax.learner.algorithms import actor_critic, proximal, trust_region
-from isjax.learner.algorithms.base import Algorithm, Batch, Prepared, View, algorithms, register_algorithm
+from isjax.learner.algorithms.base import (
+    Algorithm,
+    Batch,
+    Critics,
+    Prepared,
+    View,
+    algorithms,
+    register_algorithm,
+)
 
 # isort: split
 from isjax.learner.algorithms import action_values  # last in the list of names
 
+# isort: split
+from isjax.learner.algorithms import soft_actor_critic
+
 __all__ = [
     "Algorithm",
     "Batch",
+    "Critics",
     "Prepared",
     "View",
     "action_values",
@@ -19,5 +31,6 @@ __all__ = [
     "algorithms",
     "proximal",
     "register_algorithm",
+    "soft_actor_critic",
     "trust_region",
 ]

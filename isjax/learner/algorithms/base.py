@@ -5,9 +5,10 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 
+from isjax.environments.distributions import Gaussian
 from isjax.learner.config import Config, Hyper
 from isjax.registry import Registry
-from isjax.types import Metrics, Objective, Series, Terms, Tree
+from isjax.types import Key, Metrics, Objective, Series, Terms, Tree
 
 COSTS = ("value_cost", "entropy_cost")
 """What an algorithm uses whose loss is that of a policy, a value and an entropy."""
@@ -37,6 +38,7 @@ PARTICULAR = (
     *TARGET_POLICY,
     *TARGET_NETWORK,
     *("n_step", "n_step_correction", "sigma"),
+    *("critic_learning_rate", "temperature_learning_rate", "target_entropy"),
 )
 """The settings that not every algorithm uses."""
 
@@ -56,6 +58,22 @@ class Prepared(NamedTuple):
     """The old value of the state that the time step starts from."""
     kl_tm1: Series
     """`KL(old ‖ π)` in that state, exact; gradients flow into π."""
+
+
+class Critics(NamedTuple):
+    """What an algorithm with critics learns by, beside the rest of a `Batch`."""
+
+    params: Tree
+    """Under which the batch is seen: of all that gradient steps move."""
+    actions: Gaussian
+    """What samples actions from a policy `[T, B, P]`; its units are those that critics see (`Gaussian.standard`)."""
+    values_tm1: Callable[[Tree, jax.Array], jax.Array]
+    """`(critics, action [T, B, D]) → [T, B, N]`: what critics of these parameters say of actions, as they were sampled,
+    in the state that a time step starts from."""
+    values_t: Callable[[Tree, jax.Array], jax.Array]
+    """The same in the state actually reached: the final one at a time limit."""
+    key: Key
+    """For what the algorithm draws, another one for each gradient step."""
 
 
 class Batch(NamedTuple):
@@ -82,6 +100,8 @@ class Batch(NamedTuple):
     """`[T, B, ...]`, what the network gives beside `policy_tm1`: `Algorithm.value` made `terms.v_tm1` of it."""
     prepared: Prepared = _ABSENT
     """Advantages and more, for an algorithm that has `prepare`; `None` for others."""
+    critics: Critics = _ABSENT
+    """Values of any actions, for an algorithm that has critics; `None` for others."""
 
 
 View: TypeAlias = Callable[[Tree], Batch]
@@ -104,6 +124,10 @@ class Algorithm:
     """Whether the network's output is the value of each action: it then has no other value, and actions are Discrete.
     """
 
+    critics: ClassVar[int] = 0
+    """How many networks of observation and action, Q(s, a), it learns beside that of the policy, which then has no
+    value. Parameters are `{"policy": …, "critics": …}` then, `critics` with a leading axis `[N]`."""
+
     behave: Any = None
     """`(policy [B, P], state, hyper) → policy [B, P]`: parameters of the distribution that acts in training, where
     it is not the network's own. Log-probabilities under it are `terms.log_mu_tm1`."""
@@ -113,6 +137,9 @@ class Algorithm:
     before: Any = None
     """`(params, view, hyper) → (params, metrics)`: a step of the parameters before the gradient steps, on everything
     that the update learns from."""
+    learning_rates: Any = None
+    """`hyper → tree`, a prefix of the parameters: a step size for each part of them, in place of
+    `hyper.learning_rate`; `hyper.learning_rate_end` anneals them all."""
 
     error: Any = None
     """`(batch, hyper) → [T, B]`: how far off each time step was, for a replay that draws by it."""
@@ -120,6 +147,10 @@ class Algorithm:
     def __init__(self, config: Config) -> None:
         """Raises `ValueError` for settings that the algorithm cannot do with, in algorithms that have any."""
         self.config = config
+
+    def parameters(self, params: Tree, hyper: Hyper) -> Tree:
+        """What gradient steps move, at the start: the network's parameters, unless an algorithm adds its own."""
+        return params
 
     def init(self, params: Tree, hyper: Hyper) -> Tree:
         """What the algorithm keeps from update to update, at the start: any tree of arrays, as a target network."""
