@@ -57,6 +57,7 @@ SLOW = (
     "learner/test_randomness.py",
     "learner/test_recording.py",
     "learner/test_replay.py",
+    "learner/test_soft_actor_critic.py",
     "learner/test_uses.py",
     "losses/test_trust_region.py",
     "networks",
@@ -69,6 +70,7 @@ SLOW = (
     "ope/test_shrinkage.py",
     "ops/test_silence.py",
     "report/test_report.py",
+    "run/test_films.py",
     "run/test_hosts.py",
     "run/test_integrity.py",
     "run/test_report.py",
@@ -89,6 +91,7 @@ SLOW = (
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
 LONG = (
+    "learner/test_soft_actor_critic.py::test_a_run_is_trained_recorded_evaluated_swept_and_its_best_learner_saved",
     "environments/test_distributions.py::test_an_excluded_action_is_never_drawn_at_any_edge_of_the_cumulative_distribution[10000]",
     "learner/test_action_values.py::test_a_run_is_trained_recorded_evaluated_and_its_best_learner_saved",
     "compat/test_rlax_names.py::test_a_function_that_is_put_in_place_wrongly",
@@ -115,6 +118,7 @@ LONG = (
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[many_seeds]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[policy_lag]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[sample_reuse]",
+    "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[suites]",
     "test_experiments.py::test_a_quick_run_ends_well_and_writes_nothing[tabular]",
 )
 """Tests that are left out unless they are asked for, `-m "slow or not slow"`: each takes a minute or more, and others

@@ -29,10 +29,8 @@ from isjax.networks import ActorCritic, Critic, PolicyWithCritics, RecurrentActo
 from isjax.randomness import Domain, stream
 from isjax.types import Cause, Key, Metrics, Network, Objective, RecurrentNetwork, Tree, Unroll
 
-_NETWORK = (
-    *("network", "torso", "channels", "activation", "layer_norm"),
-    *("heads", "value_min", "value_max", "value_bins"),
-)
+_TORSO = ("network", "torso", "channels", "activation", "layer_norm")
+_HEADS = ("heads", "value_min", "value_max", "value_bins")
 _MEMORY = ("memory", "memory_window")
 
 
@@ -129,7 +127,7 @@ def default_network(config: Config, adapter: Adapter, algorithm: Algorithm) -> N
         "num_params": adapter.actions.num_params,
         "is_gaussian": isinstance(adapter.actions, Gaussian),
         "has_value": not (algorithm.has_action_values or algorithm.critics),
-        **{name: getattr(config, name) for name in _NETWORK},
+        **{name: getattr(config, name) for name in (*_TORSO, *_HEADS)},
     }
     if config.memory == "none":
         return cast(Network, ActorCritic(**shape, share_torso=config.share_torso))
@@ -147,7 +145,7 @@ def with_critics(config: Config, adapter: Adapter, algorithm: Algorithm, policy:
     if torsos.get(config.network).least_image or hasattr(policy, "start") or getattr(policy, "takes_structure", False):
         rule = f"of dense layers, without memory, for {config.algorithm}, whose critics see one observation as a vector"
         raise FieldError("network", rule, f"{config.network} with {config.memory} as its memory")
-    critic = Critic(**{name: getattr(config, name) for name in _NETWORK if name != "heads"})
+    critic = Critic(**{name: getattr(config, name) for name in _TORSO})
     return PolicyWithCritics(policy, critic, algorithm.critics, adapter.actions.dim)
 
 

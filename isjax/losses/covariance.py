@@ -48,7 +48,7 @@ def clip_cov_loss(
 
     >>> log_pi, advantage = jnp.log(jnp.array([0.9, 0.1, 0.5])), jnp.array([3.0, -3.0, 0.0])
     >>> jax.grad(clip_cov_loss)(log_pi, log_pi, advantage, key=jax.random.key(0), low=0.0, share=0.7).round(3)
-    Array([ 0., -0., -0.], dtype=float32)
+    Array([0., 0., 0.], dtype=float32)
     """
     check_positive(clip_low=clip_low, clip_high=clip_high)
     check_fraction(share=share)

@@ -298,7 +298,7 @@ def dro_loss(
     tokens = tokens_of(log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t, segment_ids_t)
     square = jnp.square(tokens.of_possible_tokens().log_ratio(level))
     if level == "sequence":
-        counts = jnp.ones(square.shape, bool) if is_valid_t is None else is_valid_t
+        counts = jnp.ones(jnp.shape(log_pi_tm1), bool) if is_valid_t is None else is_valid_t
         square = square / sequence_lengths(counts, segment_ids_t, square.dtype)
     objective = tokens.advantage_tm1 * tokens.rows.log_pi_tm1 - 0.5 * beta * square
     return tokens.loss(objective, weight_tm1, aggregation, max_length)

@@ -73,7 +73,7 @@ def dapo_loss(
     Arguments and errors as in `grpo_loss`.
 
     >>> jax.grad(dapo_loss)(jnp.log(jnp.array([1.25, 1.29])), jnp.zeros(2), jnp.ones(2))
-    Array([-0.625, -0.   ], dtype=float32)
+    Array([-0.625,  0.   ], dtype=float32)
     """
     _check_clip(clip_low, clip_high, dual_clip)
     tokens = tokens_of(log_pi_tm1, log_mu_tm1, advantage_tm1, is_valid_t, segment_ids_t)

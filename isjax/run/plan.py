@@ -80,7 +80,7 @@ class Plan:
         """The plan in types that JSON knows."""
         plan = {
             "config": dataclasses.asdict(self.config),
-            "hyper": {name: _as_json(np.asarray(x, float).tolist()) for name, x in vars(self.hyper).items()},
+            "hyper": {name: number_as_json(np.asarray(x, float).tolist()) for name, x in vars(self.hyper).items()},
             "learners": self.learners,
             "seed": self.seed,
             "log_every": self.chunk,
@@ -163,10 +163,10 @@ def _flat(tree: dict[str, Any]) -> dict[str, Any]:
     return flat | {name: x for inner in tree.values() if isinstance(inner, dict) for name, x in inner.items()}
 
 
-def _as_json(x: Any) -> Any:
+def number_as_json(x: Any) -> Any:
     """A number, or a list of them, as JSON can say it: infinity is a word."""
     if isinstance(x, list):
-        return [_as_json(each) for each in x]
+        return [number_as_json(each) for each in x]
     return x if math.isfinite(x) else str(x)
 
 

@@ -1,6 +1,7 @@
 """The policy of one learner in a folder of its own: saved, loaded to act, and drawn at work."""
 
 import dataclasses
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from isjax.learner.learner import make_agent
 from isjax.learner.unroll import step_and_reset
 from isjax.randomness import Domain, stream
 from isjax.run.files import read_json, replacing, write_json
+from isjax.run.plan import number_as_json
 
 SETTINGS, PARAMS, EPISODE = "settings.json", "params.npz", "episode"
 FRAMES = 500
@@ -55,7 +57,7 @@ def save(folder: Path, config: Config, state: Any, run: dict[str, Any]) -> None:
     named = {_name(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(arrays)}
     with replacing(folder / PARAMS) as file:
         np.savez(file, **named)  # type: ignore[arg-type]
-    hyper = {name: float(x) for name, x in vars(state.hyper).items()}
+    hyper = {name: number_as_json(float(x)) for name, x in vars(state.hyper).items()}
     write_json(folder / SETTINGS, {"config": dataclasses.asdict(config), "hyper": hyper} | run)
 
 
@@ -71,14 +73,16 @@ def load(folder: str | Path) -> Policy:
     folder = Path(folder)
     saved = read_json(folder / SETTINGS)
     config = Config(**present(saved["config"]))
-    like = jax.eval_shape(make_learner(config).init, jax.random.key(0), Hyper(**saved["hyper"]))
+    # Infinity is a word, and was null in version 0.1.
+    hyper = Hyper(**{name: math.inf if x is None else float(x) for name, x in saved["hyper"].items()}).as_arrays()
+    like = jax.eval_shape(make_learner(config).init, jax.random.key(0), hyper)
     part = {name: getattr(like, name) for name in _parts(config)}
     try:
         with np.load(folder / PARAMS) as file:
             part = jax.tree.map_with_path(lambda path, x: jnp.asarray(file[_name(path)], x.dtype), part)
     except KeyError as error:
         raise ValueError(f"{folder / PARAMS} was written by another version of isjax: {error.args[0]}.") from error
-    return Policy(make_agent(config), dataclasses.replace(like, hyper=Hyper(**saved["hyper"]).as_arrays(), **part))
+    return Policy(make_agent(config), dataclasses.replace(like, hyper=hyper, **part))
 
 
 def _parts(config: Config) -> tuple[str, ...]:

@@ -105,8 +105,7 @@ def test_a_run_begun_before_a_setting_was_there_is_one_with_its_default():
     [
         (dict(network="cnv"), "network must be one of mlp, .*, but it is 'cnv'; did you mean conv?"),
         (dict(memory="grru"), "memory must be one of none, gru, lstm, attention, but it is 'grru'; did you mean gru?"),
-        (dict(heads="zzz"), "heads must be one of linear, state-std, dueling, but it is 'zzz'."),
-        (dict(heads="zzz"), "heads must be one of linear, dueling, hl-gauss, but it is 'zzz'."),
+        (dict(heads="zzz"), "heads must be one of linear, state-std, dueling, hl-gauss, but it is 'zzz'."),
         (dict(network="nowhere:own"), "network must name a module that can be imported, .*No module named 'nowhere'"),
         (dict(network="json:own"), "network must be one of mlp, .*, but it is 'json:own'"),
         (dict(memory="json:none"), "memory must be one of none, .*, but it is 'json:none'"),
