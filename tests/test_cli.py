@@ -149,7 +149,8 @@ def test_the_page_is_rebuilt(whole, capsys):
         ("--minibatches 3", "--minibatches must be a divisor of --num-envs, which is 8, but it is 3."),
         (
             "--network cnv",
-            "--network must be one of mlp, residual, conv, patches, nature, nature-patches, impala, impala-patches, but it is 'cnv'; did you mean conv",
+            "--network must be one of mlp, residual, conv, patches, nature, nature-patches, impala, impala-patches, "
+            "but it is 'cnv'; did you mean conv",
         ),
         ("--lambda x", "--lambda must be a number, but it is 'x'."),
         ("--lambda 2", "--lambda must be in [0, 1], but it is 2.0."),

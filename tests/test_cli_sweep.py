@@ -186,7 +186,8 @@ def test_settings_of_several_environments_start_from_their_own_defaults(tmp_path
         ("--vary num_envs=0", "--num-envs must be at least 1, but it is 0."),
         (
             "--vary network=mlp,foo",
-            "--network must be one of mlp, residual, conv, patches, nature, nature-patches, impala, impala-patches, but it is 'foo'.",
+            "--network must be one of mlp, residual, conv, patches, nature, nature-patches, impala, impala-patches, "
+            "but it is 'foo'.",
         ),
         ("--vary torso=8 --vary torso=4", "--vary must name each field once, but torso is there twice."),
         ("--draw num_envs=log:1:9", "--draw cannot take --num-envs: every value of it is a program of its own"),
