@@ -87,6 +87,9 @@ class Config:
     first one (ppo…, awr, p3o, trpo) and the network has no memory, on its own time steps. Must divide their number."""
     correction: Literal["v-trace", "one-step", "epsilon", "none"] = "v-trace"
     """How impala corrects for the policy that acted."""
+    emphasis: bool = False
+    """Weigh each time step of impala by its emphasis, from the start of the unroll or episode on, over the batch's mean
+    (Sutton et al. 2016): what λ near 1 needs least."""
     products: Literal["plain", "self-normalized"] = "plain"
     """Products of ratios of pg-is: as they are, or over their mean in the batch."""
     normalize_advantages: bool = False

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_integer, check_positive, check_same_shape, series
+from isjax.losses.value import weighted_mean
 from isjax.ops.action_values import Ties, expected_sarsa_target, over_actions, q_learning_target, q_sigma, sarsa_target
 from isjax.ops.policies import at_action, expected_q
-from isjax.ops.reduction import mean_over_valid
 from isjax.types import Flags, Scalar, Series
 
 
@@ -269,12 +269,3 @@ def half_squared(error: jax.Array, huber: Scalar | None) -> jax.Array:
     size = jnp.abs(error)
     near = jnp.minimum(size, jnp.asarray(huber, size.dtype))
     return 0.5 * jnp.square(near) + huber * (size - near)
-
-
-def weighted_mean(cost: jax.Array, weight_tm1: Series | None, is_valid_t: Flags | None) -> jax.Array:
-    """The mean over valid steps of each step's cost times its weight, a constant."""
-    if weight_tm1 is not None:
-        check_same_shape(target_tm1=cost, weight_tm1=weight_tm1)
-        (weight_tm1,) = series(weight_tm1=weight_tm1, is_valid_t=is_valid_t)
-        cost = jax.lax.stop_gradient(weight_tm1) * cost
-    return mean_over_valid(cost, is_valid_t)

@@ -14,6 +14,7 @@ from isjax.losses.proximal import ppo_clip_loss
 from isjax.losses.value import clipped_value_loss, value_loss
 from isjax.ops.diagnostics import ratio_diagnostics
 from isjax.ops.ratios import log_ratios
+from isjax.ops.recurrence import scaled
 from isjax.ops.reduction import mean_over_valid
 from isjax.ops.vtrace import vtrace
 from isjax.types import Flags, Metrics, Scalar, Series
@@ -40,6 +41,7 @@ def impala_loss(
     value_cost: Scalar = 1.0,
     entropy_cost: Scalar = 0.01,
     correction: Correction = "v-trace",
+    weight_tm1: Series | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """IMPALA's loss: V-trace policy gradient + `½ (v_s − V)²` − entropy, each the mean over valid steps.
 
@@ -68,6 +70,8 @@ def impala_loss(
         on-policy n-step returns (λ-returns for λ < 1). "none": the plain policy gradient. "epsilon": the same
         of `log(π + 1e−6)`. "one-step": the advantage times the step's own ratio, which `clip_pg_rho` bounds
         (`inf` for the paper's). The other two bounds play no part in them.
+      weight_tm1: `[T, *B]`, factors of the steps' shares of the policy's and the value's loss, constant: with those of
+        `ops.emphasis` this is an emphatic actor-critic (Imani et al. 2018; Jiang et al. 2021).
 
     Returns:
       The scalar loss, and metrics: `loss/policy`, `loss/value`, `loss/entropy` (the mean entropy itself)
@@ -106,8 +110,12 @@ def impala_loss(
         advantage_tm1 = constant_ratio(log_rho_tm1, clip_pg_rho) * advantage_tm1
     elif correction == "epsilon":
         log_pi_tm1 = _floored(log_pi_tm1, is_valid_t)
+    if weight_tm1 is not None:
+        check_same_shape(log_pi_tm1=log_pi_tm1, weight_tm1=weight_tm1)
+        (weight_tm1,) = series(weight_tm1=weight_tm1, is_valid_t=is_valid_t)
+        advantage_tm1 = scaled(weight_tm1, advantage_tm1)
     policy = policy_gradient_loss(log_pi_tm1, advantage_tm1, is_valid_t)
-    value = value_loss(v_tm1, corrected.target_tm1, is_valid_t)
+    value = value_loss(v_tm1, corrected.target_tm1, is_valid_t, weight_tm1=weight_tm1)
     diagnostics = ratio_diagnostics(log_rho_tm1, clip_rho=clip_rho, clip_c=clip_c, is_valid=is_valid_t)
     return _total(policy, value, entropy_tm1, is_valid_t, value_cost, entropy_cost, diagnostics)
 

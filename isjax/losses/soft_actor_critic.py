@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_positive, series
-from isjax.losses.action_values import weighted_mean
+from isjax.losses.value import weighted_mean
 from isjax.ops.reduction import mean_over_valid
 from isjax.ops.soft_values import by_critic, soft_value
 from isjax.types import Flags, Scalar, Series

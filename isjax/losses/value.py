@@ -3,25 +3,42 @@
 import jax
 import jax.numpy as jnp
 
-from isjax._checks import check_positive, series
+from isjax._checks import check_positive, check_same_shape, series
+from isjax.ops.recurrence import scaled
 from isjax.ops.reduction import mean_over_valid
 from isjax.types import Flags, Scalar, Series
 
 
-def value_loss(v_tm1: Series, target_tm1: Series, is_valid_t: Flags | None = None) -> jax.Array:
+def value_loss(
+    v_tm1: Series, target_tm1: Series, is_valid_t: Flags | None = None, *, weight_tm1: Series | None = None
+) -> jax.Array:
     """`½ (target − V)²`, the mean over valid steps (Espeholt et al. 2018, section 4.2).
 
     Args:
       v_tm1: `[T, *B]`, values; gradients flow into these alone.
       target_tm1: `[T, *B]`, what they should become.
       is_valid_t: `[T, *B]`; steps where it is false neither count nor get gradients.
+      weight_tm1: `[T, *B]`, factors of the steps, constant; the mean is over as many steps as without them.
+
+    Raises:
+      ValueError: shapes differ.
+      TypeError: an array is not floating, or `is_valid_t` not boolean.
 
     >>> value_loss(jnp.array([1.0, 2.0]), jnp.array([3.0, 2.0]))
     Array(1., dtype=float32)
     """
     v_tm1, target_tm1 = series(v_tm1=v_tm1, target_tm1=target_tm1, is_valid_t=is_valid_t)
     error = jax.lax.stop_gradient(target_tm1) - v_tm1
-    return mean_over_valid(0.5 * jnp.square(error), is_valid_t)
+    return weighted_mean(0.5 * jnp.square(error), weight_tm1, is_valid_t)
+
+
+def weighted_mean(cost: jax.Array, weight_tm1: Series | None, is_valid_t: Flags | None) -> jax.Array:
+    """The mean over valid steps of each step's cost times its weight, a constant."""
+    if weight_tm1 is not None:
+        check_same_shape(target_tm1=cost, weight_tm1=weight_tm1)
+        (weight_tm1,) = series(weight_tm1=weight_tm1, is_valid_t=is_valid_t)
+        cost = scaled(jax.lax.stop_gradient(weight_tm1), cost)
+    return mean_over_valid(cost, is_valid_t)
 
 
 def clipped_value_loss(

@@ -11,7 +11,7 @@ from isjax import ops
 from isjax.cli import main
 from isjax.environments.distributions import Categorical, Gaussian
 from isjax.learner import Config, Hyper, make_learner, objectives
-from isjax.learner.algorithms import Algorithm, algorithms, register_algorithm
+from isjax.learner.algorithms import Algorithm, Batch, algorithms, register_algorithm
 from isjax.learner.algorithms.targets import corrected_advantage
 from isjax.learner.defaults import defaults
 from isjax.learner.learner import make_agent
@@ -52,6 +52,32 @@ def test_off_policy_advantages_are_those_of_vtrace_without_their_own_ratio():
     np.testing.assert_allclose(
         ops.clipped_ratio(log_rho, 1.3) * advantage, expected.advantage_tm1, rtol=2e-5, atol=1e-5
     )
+
+
+def test_emphasis_weighs_policy_and_value_by_the_trace_that_follows_on_over_its_mean():
+    """By the recursion of Sutton et al. (2016), step by step; rows that do not count hold NaN."""
+    terms, hyper = terms_of(jax.random.key(3), gap=0.5), Hyper(lambda_=0.3, clip_rho=1.2, value_cost=0.7)
+    valid = np.ones(terms.r_t.shape, bool)
+    valid[5:, 0] = False
+    rho = np.minimum(np.exp(terms.log_pi_tm1 - terms.log_mu_tm1), 1.2)
+    weight, follow_on = np.zeros(valid.shape), np.zeros(valid.shape[1])
+    for t in range(len(weight)):
+        goes_on = terms.same_episode_t[t - 1] if t else False
+        follow_on = 1.0 + np.where(goes_on, terms.discount_t[t - 1] * rho[t - 1] * follow_on, 0.0)
+        weight[t] = np.where(valid[t], 0.3 + 0.7 * follow_on, 0.0)
+    weight /= weight.sum() / valid.sum()
+    terms = terms._replace(is_valid_t=jnp.asarray(valid), r_t=jnp.where(valid, terms.r_t, jnp.nan))
+    arrays = (terms.v_tm1, terms.v_t, terms.r_t, terms.discount_t, terms.log_pi_tm1 - terms.log_mu_tm1)
+    found = ops.vtrace(*arrays, terms.same_episode_t, lambda_=0.3, clip_rho=1.2, is_valid_t=terms.is_valid_t)
+
+    def loss(log_pi, v):
+        batch = Batch(terms._replace(log_pi_tm1=log_pi, v_tm1=v), *[None] * 5)
+        return get_algorithm(dataclasses.replace(SMALL, emphasis=True)).loss(batch, hyper)[0]
+
+    of_policy, of_value = jax.grad(loss, (0, 1))(terms.log_pi_tm1, terms.v_tm1)
+    errors = np.where(valid, found.target_tm1 - terms.v_tm1, 0.0)
+    np.testing.assert_allclose(of_policy, -weight * found.advantage_tm1 / valid.sum(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(of_value, -0.7 * weight * errors / valid.sum(), rtol=1e-4, atol=1e-6)
 
 
 def test_an_action_impossible_under_both_policies_has_a_ratio_of_one():

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from isjax import losses
+from isjax import losses, ops
 from isjax.learner.algorithms.base import COSTS, REPLAY, TARGETS, Algorithm, Batch, register_algorithm
 from isjax.learner.algorithms.targets import corrected_advantage, with_critic
 from isjax.learner.config import Config, Hyper
-from isjax.types import Metrics, Terms
+from isjax.types import Metrics, Series, Terms
 
 _BOUNDS = {"v-trace": ("clip_rho", "clip_c", "clip_pg_rho"), "one-step": ("clip_pg_rho",)}
 """The bounds that a correction uses."""
@@ -21,10 +21,13 @@ class Impala(Algorithm):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.uses = ("correction", "lambda_", *_BOUNDS.get(config.correction, ()), *COSTS, *REPLAY)
+        self.uses = ("correction", "lambda_", *_BOUNDS.get(config.correction, ()), "emphasis", *COSTS, *REPLAY)
+        if config.emphasis:
+            self.uses = tuple({*self.uses, "clip_rho"})
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
-        return _actor_critic(batch.terms, hyper, correction=self.config.correction)
+        weight_tm1 = _emphasis(batch.terms, hyper) if self.config.emphasis else None
+        return _actor_critic(batch.terms, hyper, correction=self.config.correction, weight_tm1=weight_tm1)
 
 
 @register_algorithm("a2c")
@@ -68,7 +71,23 @@ class PolicyGradientOfProducts(Algorithm):
         return with_critic(policy, terms, target_tm1, hyper)
 
 
-def _actor_critic(terms: Terms, hyper: Hyper, *, correction: Any) -> tuple[jax.Array, Metrics]:
+def _emphasis(terms: Terms, hyper: Hyper) -> Series:
+    """Emphatic weights over their mean in the batch, so that a learning rate means what it does without them."""
+    log_rho_tm1 = ops.log_ratios(terms.log_pi_tm1, terms.log_mu_tm1)
+    found = ops.emphasis(
+        terms.discount_t,
+        jax.lax.stop_gradient(log_rho_tm1),
+        terms.same_episode_t,
+        lambda_=hyper.lambda_,
+        clip_rho=hyper.clip_rho,
+        is_valid_t=terms.is_valid_t,
+    )
+    return ops.batch_normalized(found.emphasis_tm1, terms.is_valid_t)
+
+
+def _actor_critic(
+    terms: Terms, hyper: Hyper, *, correction: Any, weight_tm1: Series | None = None
+) -> tuple[jax.Array, Metrics]:
     return losses.impala_loss(
         terms.log_pi_tm1,
         terms.log_mu_tm1,
@@ -80,6 +99,7 @@ def _actor_critic(terms: Terms, hyper: Hyper, *, correction: Any) -> tuple[jax.A
         terms.entropy_tm1,
         is_valid_t=terms.is_valid_t,
         correction=correction,
+        weight_tm1=weight_tm1,
         lambda_=hyper.lambda_,
         clip_rho=hyper.clip_rho,
         clip_c=hyper.clip_c,

@@ -28,7 +28,7 @@ TARGET_POLICY = ("target_policy", "target_epsilon", "target_temperature")
 TARGET_NETWORK = ("target_network", "target_period", "polyak_rate", "double_q")
 """What an algorithm uses that can bootstrap from earlier parameters."""
 PARTICULAR = (
-    *("correction", "products", "normalize_advantages", "clip_values"),
+    *("correction", "emphasis", "products", "normalize_advantages", "clip_values"),
     *("clip_pg_rho", "clip_epsilon", "max_kl", "kl_cost", "temperature", "max_weight"),
     *COSTS,
     *TARGETS,
