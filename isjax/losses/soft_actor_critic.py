@@ -17,7 +17,9 @@ from isjax.types import Flags, Scalar, Series
 def sac_critic_loss(
     q_tm1: jax.Array, target_tm1: Series, is_valid_t: Flags | None = None, *, weight_tm1: Series | None = None
 ) -> jax.Array:
-    """`½ Σ_i (target − Q_i(s, a))²`, the mean over valid steps: every critic moves to one target (eq. 5).
+    """`½ Σ_i (target − Q_i(s, a))²`, the mean over valid steps: every critic moves to one target.
+
+    Haarnoja et al. 2018b, https://arxiv.org/abs/1812.05905, eq. 5.
 
     Args:
       q_tm1: `[T, *B, N]`, what N critics say of the actions taken; gradients flow into these alone.
@@ -40,7 +42,9 @@ def sac_critic_loss(
 def sac_policy_loss(
     q_tm1: jax.Array, log_pi_tm1: Series, is_valid_t: Flags | None = None, *, temperature: Scalar
 ) -> jax.Array:
-    """`α log π(a|s) − min_i Q_i(s, a)` of a sampled action `a = f(ε; s)`, the mean over valid steps (eq. 9).
+    """`α log π(a|s) − min_i Q_i(s, a)` of a sampled action `a = f(ε; s)`, the mean over valid steps.
+
+    Haarnoja et al. 2018b, https://arxiv.org/abs/1812.05905, eq. 9.
 
     Args:
       q_tm1: `[T, *B, N]`, what N critics say of the sampled actions. Gradients flow through both arguments into the
@@ -63,7 +67,9 @@ def sac_policy_loss(
 def temperature_loss(
     temperature: Scalar, log_pi_tm1: Series, is_valid_t: Flags | None = None, *, target_entropy: Scalar
 ) -> jax.Array:
-    """`−α (log π(a|s) + H̄)`, the mean over valid steps: α grows while the entropy is below its target (eq. 18).
+    """`−α (log π(a|s) + H̄)`, the mean over valid steps: α grows while the entropy is below its target.
+
+    Haarnoja et al. 2018b, https://arxiv.org/abs/1812.05905, eq. 18.
 
     Args:
       temperature: α > 0, `exp` of what is learned, so that it stays so; gradients flow into this alone.

@@ -11,7 +11,12 @@ from isjax.types import Key, Network, Tree
 
 
 class Critic(nn.Module):
-    """Observations `[N, ...]` and actions `[N, D]`, which a torso sees as one vector, → values `[N]`."""
+    """Observations `[N, ...]` and actions `[N, D]`, which a torso sees as one vector, → values `[N]`.
+
+    >>> critic, observation, action = Critic(torso=(8,)), jnp.zeros((5, 3)), jnp.zeros((5, 2))
+    >>> critic.init_with_output(jax.random.key(0), observation, action)[0].shape
+    (5,)
+    """
 
     network: str = "mlp"
     torso: tuple[int, ...] = (64,)
@@ -35,7 +40,15 @@ class Critic(nn.Module):
 
 
 class PolicyWithCritics(NamedTuple):
-    """A `types.Network` of `{"policy": …, "critics": …}`, and critics whose parameters are `[number, ...]`."""
+    """A `types.Network` of `{"policy": …, "critics": …}`, and critics whose parameters are `[number, ...]`.
+
+    >>> from isjax.networks import ActorCritic
+    >>> policy = ActorCritic(num_params=4, is_gaussian=True, has_value=False)
+    >>> network = PolicyWithCritics(policy, Critic(torso=(8,)), number=2, action_dim=2)
+    >>> params = network.init(jax.random.key(0), jnp.zeros((5, 3)))
+    >>> network.action_values(params["critics"], jnp.zeros((5, 3)), jnp.zeros((5, 2))).shape
+    (5, 2)
+    """
 
     policy: Network
     critic: nn.Module

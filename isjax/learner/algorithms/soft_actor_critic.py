@@ -4,7 +4,6 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from isjax import losses, ops
 from isjax.environments.distributions import Gaussian
@@ -106,7 +105,8 @@ class SoftActorCritic(Algorithm):
         return policy + value + dual, jax.lax.stop_gradient(metrics | told)
 
     def after(self, state: Tree, params: Tree, view: View, hyper: Hyper) -> tuple[Tree, Metrics]:
-        return optax.incremental_update(params["critics"], state, hyper.polyak_rate), {}
+        rate = hyper.polyak_rate
+        return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, state, params["critics"]), {}
 
 
 def _sampled(actions: Gaussian, policy: jax.Array, key: Key) -> tuple[jax.Array, Series]:
