@@ -10,7 +10,7 @@ from tests.docs.pages import ROOT, programs
 
 MODULES = ("ops", "losses", "ope", "learner", "environments", "networks", "population", "stats", "compat.sequences")
 FORMULAS = ("ops", "losses", "ope")
-SOURCE = re.compile(r"\b(?:19|20)\d\d\b|those of `\w+`|see `\w+`", re.IGNORECASE)
+SOURCE = re.compile(r"\b(?:19|20)\d\d[a-z]?\b|those of `\w+`|see `\w+`", re.IGNORECASE)
 """A year, as papers have one; or another function of the family, which has it."""
 DEFINED_HERE = set(
     """

@@ -17,6 +17,7 @@ from isjax.types import Terms
 
 OTHER_VALUES = dict(
     correction="none",
+    emphasis=True,
     products="self-normalized",
     normalize_advantages=True,
     clip_values=True,
