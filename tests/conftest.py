@@ -43,6 +43,7 @@ SLOW = (
     "docs",
     "environments/test_api.py",
     "environments/test_contract.py",
+    "environments/test_distributions.py",
     "environments/test_gymnax.py",
     "environments/test_product.py::test_a_learner_of_several_integers_never_takes_a_barred_one_and_learns",
     "environments/test_registry.py::test_a_run_with_an_environment_of_ones_own_is_found_again_by_its_name",
@@ -57,8 +58,10 @@ SLOW = (
     "learner/test_randomness.py",
     "learner/test_recording.py",
     "learner/test_replay.py",
+    "learner/test_resets.py",
     "learner/test_soft_actor_critic.py",
     "learner/test_uses.py",
+    "losses/test_products.py",
     "losses/test_trust_region.py",
     "networks",
     "ope/test_estimator.py",
@@ -87,6 +90,7 @@ SLOW = (
     "test_experiments.py",
     "test_population.py",
     "test_readme.py",
+    "test_stats.py",
     "test_renamed.py::test_a_run_that_the_version_before_began",
 )
 """Files and folders that train, start processes or compile much: `-m "not slow"` leaves them out."""
