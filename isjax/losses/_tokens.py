@@ -1,12 +1,11 @@
 """What the losses on sequences share: checked tokens, ratios of every level, and weight × objective × aggregation."""
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_integer, check_same_shape, series
-from isjax.errors import FieldError
 from isjax.losses._rows import Rows, constant_ratio, off_policy_rows, ratio
 from isjax.losses.aggregation import Aggregation, aggregate
 from isjax.ops.ratios import Level, log_ratio_of
@@ -34,8 +33,6 @@ class Tokens(NamedTuple):
 
     def log_ratio(self, level: Level) -> Series:
         """Log-ratios of a level, `[T, *B]` or, one for each stream, `[1, *B]`; gradients flow through them."""
-        if level not in get_args(Level):
-            raise FieldError("level", f"one of {', '.join(get_args(Level))}", repr(level))
         return log_ratio_of(level, self.rows.log_rho_tm1, self.is_valid_t, self.segment_ids_t)
 
     def constant_ratio(self, level: Level, clip: Scalar | None = None) -> Series:

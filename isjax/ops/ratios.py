@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from isjax._checks import check_flags, check_fraction, check_same_shape, check_time_axis, precise, series
+from isjax.errors import FieldError
 from isjax.ops.sequences import sequence_lengths, total_by_sequence
 from isjax.types import Flags, Scalar, Series
 
@@ -124,8 +125,6 @@ def ratio_levels(
     >>> ratio_levels(jnp.array([0.5, 1.5]), level="geometric")
     Array([1., 1.], dtype=float32)
     """
-    if level not in get_args(Level):
-        raise ValueError(f"level must be one of {', '.join(get_args(Level))}, but it is {level!r}.")
     (log_rho_tm1,) = series(log_rho_tm1=log_rho_tm1, is_valid_t=is_valid_t)
     log_level = log_ratio_of(level, log_rho_tm1, is_valid_t, segment_ids_t)
     if is_valid_t is None or level == "step":
@@ -137,6 +136,8 @@ def log_ratio_of(
     level: Level, log_rho_tm1: Series, is_valid_t: Flags | None, segment_ids_t: jax.Array | None
 ) -> jax.Array:
     """`ratio_levels` of checked log-ratios, 0 in padding: `[1, *B]` where one number stands for a whole stream."""
+    if level not in get_args(Level):
+        raise FieldError("level", f"one of {', '.join(get_args(Level))}", repr(level))
     if level == "step":
         return log_rho_tm1
     total = total_by_sequence(jnp.minimum(log_rho_tm1, LARGEST_LOG_RATIO), segment_ids_t)

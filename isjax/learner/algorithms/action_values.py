@@ -28,7 +28,7 @@ from isjax.learner.algorithms.base import (
     View,
     register_algorithm,
 )
-from isjax.learner.algorithms.targets import ratios
+from isjax.learner.algorithms.targets import followed, ratios
 from isjax.learner.config import Config, Hyper
 from isjax.losses._rows import constant_ratio
 from isjax.networks.heads import bin_edges, heads
@@ -228,8 +228,7 @@ class ActionValues(Algorithm):
         if self.config.target_network == "period":
             is_due = updates % self.config.target_period == 0
             return jax.tree.map(lambda old, new: jnp.where(is_due, new, old), target, params)
-        rate = hyper.polyak_rate
-        return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, target, params)
+        return followed(target, params, hyper.polyak_rate)
 
 
 RATIOS = tuple(f"ratio/{name}" for name in ("ess_fraction", "min", "mean", "max", "std"))

@@ -21,9 +21,8 @@ class Impala(Algorithm):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        self.uses = ("correction", "lambda_", *_BOUNDS.get(config.correction, ()), "emphasis", *COSTS, *REPLAY)
-        if config.emphasis:
-            self.uses = tuple({*self.uses, "clip_rho"})
+        bounds = {*_BOUNDS.get(config.correction, ())} | ({"clip_rho"} if config.emphasis else set())
+        self.uses = ("correction", "emphasis", "lambda_", *sorted(bounds), *COSTS, *REPLAY)
 
     def loss(self, batch: Batch, hyper: Hyper) -> tuple[jax.Array, Metrics]:
         weight_tm1 = _emphasis(batch.terms, hyper) if self.config.emphasis else None

@@ -10,7 +10,7 @@ from isjax.environments.distributions import Gaussian
 from isjax.errors import FieldError
 from isjax.learner.algorithms.action_values import RATIOS
 from isjax.learner.algorithms.base import REPLAY, Algorithm, Batch, View, register_algorithm
-from isjax.learner.algorithms.targets import ratios
+from isjax.learner.algorithms.targets import followed, ratios
 from isjax.learner.config import Config, Hyper
 from isjax.ops.reduction import mean_over_valid
 from isjax.types import Key, Metrics, Series, Tree
@@ -105,8 +105,7 @@ class SoftActorCritic(Algorithm):
         return policy + value + dual, jax.lax.stop_gradient(metrics | told)
 
     def after(self, state: Tree, params: Tree, view: View, hyper: Hyper) -> tuple[Tree, Metrics]:
-        rate = hyper.polyak_rate
-        return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, state, params["critics"]), {}
+        return followed(state, params["critics"], hyper.polyak_rate), {}
 
 
 def _sampled(actions: Gaussian, policy: jax.Array, key: Key) -> tuple[jax.Array, Series]:

@@ -7,7 +7,7 @@ from isjax import losses, ops
 from isjax.learner.config import Hyper
 from isjax.losses._rows import cost
 from isjax.ops.recurrence import scaled
-from isjax.types import Metrics, Series, Terms
+from isjax.types import Metrics, Series, Terms, Tree
 
 
 def corrected_advantage(terms: Terms, hyper: Hyper) -> tuple[Series, Series]:
@@ -45,6 +45,11 @@ def with_critic(policy: jax.Array, terms: Terms, target_tm1: Series, hyper: Hype
     metrics = {"loss/policy": policy, "loss/value": value, "loss/entropy": -minus_entropy}
     loss = policy + cost(hyper.value_cost, value) + cost(hyper.entropy_cost, minus_entropy)
     return loss, jax.lax.stop_gradient(metrics | ratios(terms, hyper))
+
+
+def followed(target: Tree, params: Tree, rate: jax.Array | float) -> Tree:
+    """A target network after a step of so large a share of the way to the parameters (Polyak averaging)."""
+    return jax.tree.map(lambda old, new: (1.0 - rate) * old + rate * new, target, params)
 
 
 def ratios(terms: Terms, hyper: Hyper) -> Metrics:
