@@ -30,6 +30,7 @@ def place(tmp_path_factory):
     shutil.copy(place / "done" / "config.json", place / "begun")
     (place / "begun" / "metrics" / "0-1").mkdir(parents=True)
     (place / "begun" / "metrics" / "0-1" / "000000000005.parquet").touch()
+    (place / "begun" / "metrics.parquet").touch()  # as a run leaves it that was interrupted
     (place / "broken").mkdir()
     (place / "broken" / "config.json").write_text("{")
     (place / "neither").mkdir()

@@ -120,8 +120,8 @@ def _progress(folder: Path, updates: int) -> float:
     """The share of its updates that a run has rows on disk of, that of its group which has come least far."""
     from isjax.run.files import METRICS, ROWS_FOLDER
 
-    if (folder / METRICS).is_file():
-        return 1.0
     groups = [group for group in (folder / ROWS_FOLDER).glob("*") if group.is_dir()]
+    if not groups and (folder / METRICS).is_file():  # an interrupted run has both
+        return 1.0
     newest = [max((int(rows.stem) for rows in group.glob("*.parquet")), default=0) for group in groups]
     return min(newest, default=0) / updates

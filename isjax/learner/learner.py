@@ -138,7 +138,7 @@ def default_network(config: Config, adapter: Adapter, algorithm: Algorithm) -> N
 def with_critics(config: Config, adapter: Adapter, algorithm: Algorithm, policy: Network) -> PolicyWithCritics:
     """A network of the policy with the critics that an algorithm has."""
     if not isinstance(adapter.actions, Gaussian):
-        raise FieldError("algorithm", "one without critics of actions where these are no Box", config.algorithm)
+        raise FieldError("algorithm", "one for the environment's actions, which are no Box", config.algorithm)
     if config.box_actions == "clip" and adapter.actions.low is not None:
         rule = f"tanh for {config.algorithm}, whose gradients reach a policy through its actions"
         raise FieldError("box_actions", rule, config.box_actions)

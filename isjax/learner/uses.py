@@ -98,7 +98,8 @@ def without_unused(config: Config, uses: Sequence[str] | None, hyper: Hyper) -> 
 
 def _refuse(name: str, phrase: str, value: object | None) -> None:
     if value is not None:
-        raise FieldError(name, f"left alone {phrase}", value)
+        shown = ("on" if value else "off") if isinstance(value, bool) else value
+        raise FieldError(name, f"left alone {phrase}", shown)
 
 
 def _first_given(name: str, config: Config, hyper: Hyper | None) -> object | None:

@@ -215,7 +215,10 @@ def test_a_run_is_trained_recorded_evaluated_swept_and_its_best_learner_saved(tm
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (dict(env="CartPole-v1"), "algorithm must be one without critics of actions where these are no Box"),
+        (
+            dict(env="CartPole-v1"),
+            "algorithm must be one for the environment's actions, which are no Box, but it is sac",
+        ),
         (dict(box_actions="clip"), "box_actions must be tanh for sac, .* but it is clip"),
         (dict(share_torso=False), "share_torso must be on for sac, .* but it is off"),
         (dict(memory="gru"), "network must be of dense layers, without memory, for sac, .* but it is mlp with gru"),
